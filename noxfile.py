@@ -1,0 +1,136 @@
+"""The project's commands: ``nox --list`` names them, ``nox -s <name>`` runs one.
+
+Every session builds its own environment with the Python that runs nox, and installs the package
+from this folder as a user would get it.
+"""
+
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.10.14"  # the first with download_python
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.sessions = ["lint", "types", "contracts", "tests"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+TORCH = "torch==2.13.0"  # what names, layouts and numbers are compared with
+
+# pip as the installer: machines that keep PyTorch's large wheel in a folder tell pip about it, and
+# uv does not read pip's settings. Kept between runs, because PyTorch takes minutes to install.
+torch_session = nox.session(venv_backend="virtualenv", reuse_venv=True)
+
+
+def group(name: str) -> tuple[str, ...]:
+    """Return the requirements of a dependency group of pyproject.toml."""
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train the classifier of handwritten digits; arguments go to `xbackprop train`."""
+    session.install(".[cli]")
+    session.run("xbackprop", "train", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run doctests and tests on cpu and the stand-in GPU; with arguments, `pytest` with them."""
+    session.install(".[cli]", *group("test"))
+    if not session.posargs:
+        # --pyargs: the installed package, not the folder of the same name.
+        session.run("pytest", "--doctest-modules", "--pyargs", "xbackprop")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format and docstrings; `-- --fix` mends what can be mended."""
+    session.install(*group("lint"))
+    if session.posargs == ["--fix"]:
+        session.run("ruff", "check", "--fix", ".")
+        session.run("ruff", "format", ".")
+    else:
+        session.run("ruff", "check", ".")
+        session.run("ruff", "format", "--check", ".")
+    sources = sorted(str(path) for path in Path("xbackprop").rglob("*.py"))
+    session.run("numpydoc", "lint", *sources)
+    session.run("pre-commit", "validate-config")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the type annotations of the package."""
+    session.install(".[cli]", *group("lint"), *group("test"))
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def contracts(session: nox.Session) -> None:
+    """Check that imports between the parts of the package go one way."""
+    session.install(*group("lint"))
+    session.run("lint-imports", "--no-cache", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the packages, check what is in them, and use the wheel without any extra."""
+    session.install("build")
+    folder = Path(session.create_tmp())
+    for old in folder.glob("xbackprop-*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", str(folder), silent=True)
+
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        missing = package_files() - set(archive.namelist())
+    if missing:
+        session.error(f"{built.name} lacks {', '.join(sorted(missing))}")
+    (source,) = folder.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        if not any("/tests/test_" in name for name in archive.getnames()):
+            session.error(f"{source.name} lacks the tests")
+
+    session.install(str(built))
+    session.chdir(folder)  # away from the sources, so that the wheel is what gets imported
+    session.run("python", "-c", "import xbackprop; print(xbackprop.__version__)")
+    session.run("xbackprop", "--help", silent=True)
+
+
+def package_files() -> set[str]:
+    """Return the files of the package, as a wheel should name them."""
+    return {
+        path.as_posix()
+        for path in Path("xbackprop").rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and not path.name.startswith(".")
+    }
+
+
+@nox.session
+def gpu_less_cupy(session: nox.Session) -> None:
+    """Check the stand-in and the probe against a real CuPy, on a machine without a GPU."""
+    session.install(".[cli]", "cupy-cuda12x>=14", *group("test"))
+    targets = ["tests/gpu_less", "tests/test_cupy_surface.py", "tests/test_probe.py"]
+    session.run("pytest", *(session.posargs or targets))
+
+
+@torch_session
+def torch_parity(session: nox.Session) -> None:
+    """Compare every layer, loss and optimizer with PyTorch."""
+    session.install(".[cli]", TORCH, *group("test"))
+    session.run("python", "-c", "import torch; print('PyTorch', torch.__version__)")
+    # Without PyTorch the comparisons are skipped; here that is a failure.
+    env = {"XBACKPROP_TEST_REQUIRE": "torch"}
+    session.run("pytest", "-m", "torch_parity", *session.posargs, env=env)
+
+
+@torch_session
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks, or those named: `nox -s bench -- two_two_one`."""
+    session.install(".[cli]", TORCH)
+    names = session.posargs or sorted(path.stem for path in Path("benchmarks").glob("[!_]*.py"))
+    for name in names:
+        session.run("python", os.path.join("benchmarks", f"{name}.py"))

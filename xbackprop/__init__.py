@@ -1,0 +1,96 @@
+"""xbackprop: backpropagation written by hand, on a CPU or a GPU, picked at run time."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.backend.device import (
+    Device,
+    DeviceError,
+    DeviceUnavailableError,
+    default_device,
+    device_of,
+    explain_default_device,
+    set_device,
+    use_device,
+)
+from xbackprop.backend.transfer import (
+    TransferError,
+    asarray,
+    to_device,
+    to_host,
+    transfer_guard,
+    transfer_log,
+)
+
+if TYPE_CHECKING:
+    from xbackprop import data, nn, optim, testing
+    from xbackprop.dispatch import observe, op
+    from xbackprop.initializers import manual_seed
+    from xbackprop.module import Module, Parameter
+    from xbackprop.training import Trainer, load, save, value_and_grad
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Array",
+    "Device",
+    "DeviceError",
+    "DeviceUnavailableError",
+    "Module",
+    "Parameter",
+    "Trainer",
+    "TransferError",
+    "asarray",
+    "data",
+    "default_device",
+    "device_of",
+    "explain_default_device",
+    "get_array_module",
+    "load",
+    "manual_seed",
+    "nn",
+    "observe",
+    "op",
+    "optim",
+    "save",
+    "set_device",
+    "testing",
+    "to_device",
+    "to_host",
+    "transfer_guard",
+    "transfer_log",
+    "use_device",
+    "value_and_grad",
+]
+
+# The shim above is all that `import xbackprop` loads; the rest comes when it is first used.
+_LAZY = {
+    "data": "xbackprop.data",
+    "nn": "xbackprop.nn",
+    "optim": "xbackprop.optim",
+    "testing": "xbackprop.testing",
+    "Module": "xbackprop.module:Module",
+    "Parameter": "xbackprop.module:Parameter",
+    "Trainer": "xbackprop.training:Trainer",
+    "load": "xbackprop.training:load",
+    "manual_seed": "xbackprop.initializers:manual_seed",
+    "observe": "xbackprop.dispatch:observe",
+    "op": "xbackprop.dispatch:op",
+    "save": "xbackprop.training:save",
+    "value_and_grad": "xbackprop.training:value_and_grad",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'xbackprop' has no attribute {name!r}")
+    module_name, _, attribute = _LAZY[name].partition(":")
+    module = importlib.import_module(module_name)
+    value = getattr(module, attribute) if attribute else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,1 @@
+"""Where arrays live: the device shim, usable without the rest of the package."""

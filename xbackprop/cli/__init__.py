@@ -1,0 +1,1 @@
+"""The command line: `xbackprop train`, `xbackprop doctor` and their kin."""

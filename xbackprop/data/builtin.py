@@ -1,0 +1,139 @@
+"""The data sets that come with the package, by name."""
+
+import difflib
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xbackprop.data.arrays import is_float_dtype
+from xbackprop.data.errors import DataError
+from xbackprop.data.splits import Split
+from xbackprop.data.tables import EXTENSIONS, load_table
+
+BUILTIN_NAMES = ("digits",)
+
+
+def load_digits(*, flatten: bool = True, dtype: Any = np.float32) -> Split:
+    """Return the UCI handwritten digits: 1,437 training and 360 test images of 8 x 8 pixels.
+
+    The split is fixed and stratified by digit; it does not depend on NumPy's version.
+
+    Parameters
+    ----------
+    flatten : bool, default True
+        Give each image as a row of 64 features; False gives (samples, 1, 8, 8).
+    dtype : dtype, default float32
+        Floating-point dtype of the pixels, which are scaled to 0 .. 1.
+
+    Returns
+    -------
+    Split
+        Labels are int64.
+
+    References
+    ----------
+    Alpaydin, E. & Kaynak, C. (1998). Optical Recognition of Handwritten Digits. UCI Machine
+    Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0. ``DIGITS.md`` beside this
+    file says what was changed.
+
+    Examples
+    --------
+    >>> load_digits()
+    Split('digits', 10 classes, x_train (1437, 64), x_test (360, 64), float32)
+    """
+    pixel_dtype = np.dtype(dtype)
+    if dtype is None or not is_float_dtype(pixel_dtype):
+        raise TypeError(f"dtype expects a floating-point dtype such as np.float32; got {dtype!r}.")
+    packaged = resources.files(__package__).joinpath("digits.npz")
+    with packaged.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        images, labels, test = arrays["images"], arrays["labels"], arrays["test_indices"]
+    # Sixteenths are exact in every floating-point dtype, so the order of cast and division is free.
+    x = (images / 16.0).astype(pixel_dtype)
+    x = x.reshape(-1, 64) if flatten else x[:, np.newaxis]
+    y = labels.astype(np.int64)
+    is_test = np.zeros(len(y), dtype=bool)
+    is_test[test] = True
+    names = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
+    return Split(
+        x_train=x[~is_test],
+        y_train=y[~is_test],
+        x_test=x[is_test],
+        y_test=y[is_test],
+        classes=tuple(range(10)),
+        feature_names=names if flatten else (),
+        name="digits",
+    )
+
+
+def load_dataset(
+    name_or_path: str | os.PathLike[str],
+    *,
+    target: str | None = None,
+    features: list[str] | None = None,
+    regression: bool = False,
+    test_size: float | None = None,
+    stratify: bool | None = None,
+    rng: int | np.random.Generator | None = None,
+    delimiter: str | None = None,
+) -> Split:
+    """Return a built-in data set by its name, or a table by its path.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        ``"digits"``, or the path of a ``.csv`` or ``.npz`` file.
+    target, features, regression, test_size, stratify, rng, delimiter
+        As for :func:`load_table`. A built-in set has all of them fixed and refuses them.
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    DataError
+        For an unknown name (the message lists the built-in ones) and whatever is wrong with a file.
+    """
+    options = {
+        "target": target,
+        "features": features,
+        "regression": regression or None,
+        "test_size": test_size,
+        "stratify": stratify,
+        "rng": rng,
+        "delimiter": delimiter,
+    }
+    if isinstance(name_or_path, str) and name_or_path in BUILTIN_NAMES:
+        given = [option for option, value in options.items() if value is not None]
+        if given:
+            raise DataError(
+                f"The built-in data set {name_or_path!r} has a fixed target and split; "
+                f"leave out {', '.join(given)}."
+            )
+        return load_digits()
+    if _looks_like_name(name_or_path):
+        close = difflib.get_close_matches(str(name_or_path).lower(), BUILTIN_NAMES, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise DataError(
+            f"Unknown data set {str(name_or_path)!r}. Expected one of the built-in ones "
+            f"({', '.join(BUILTIN_NAMES)}) or the path of a {' or '.join(EXTENSIONS)} file.{hint}"
+        )
+    return load_table(
+        name_or_path,
+        target=target,
+        features=features,
+        regression=regression,
+        test_size=test_size,
+        stratify=stratify,
+        rng=rng,
+        delimiter=delimiter,
+    )
+
+
+def _looks_like_name(name_or_path: str | os.PathLike[str]) -> bool:
+    """Tell a mistyped name from a path: no folder, no extension, and nothing there."""
+    path = Path(name_or_path)
+    return path.name == str(name_or_path) and not path.suffix and not path.exists()

@@ -1,0 +1,306 @@
+"""Read a CSV file into numbers and labels, and name the line and the column of what is wrong."""
+
+import array
+import csv
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from xbackprop.data.errors import DataError
+
+DELIMITERS = (",", ";", "\t")
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """What a CSV file holds: numbers as float32, labels as the text of their cells.
+
+    Parameters
+    ----------
+    numbers : numpy.ndarray of float32, shape (rows, columns)
+        The features, in the order of ``names``; a numeric target comes last.
+    labels : list of str
+        The target's cells, stripped; empty when the target is numeric.
+    names : tuple of str
+        The features' columns.
+    lines : sequence of int
+        The line in the file on which each row begins.
+    """
+
+    numbers: np.ndarray
+    labels: list[str]
+    names: tuple[str, ...]
+    lines: Sequence[int]
+
+
+def read_csv(
+    path: Path,
+    *,
+    target: str | None,
+    features: Sequence[str] | None,
+    has_numeric_target: bool,
+    delimiter: str | None,
+) -> CsvTable:
+    """Read a CSV file with a header row, in UTF-8.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    target : str or None
+        Name of the target's column; None is an error that lists the columns.
+    features : sequence of str, optional
+        Names of the columns to use; None takes all but the target.
+    has_numeric_target : bool
+        Read the target as numbers too.
+    delimiter : str, optional
+        None finds out which of comma, semicolon and tab it is.
+
+    Returns
+    -------
+    CsvTable
+
+    Raises
+    ------
+    DataError
+        Names file, line and column.
+    OSError
+        When the file cannot be opened or read.
+    """
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n '):
+        raise DataError(f"delimiter expects one character, such as ';'; got {delimiter!r}.")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            chosen = delimiter or _sniff_delimiter(file, target)
+            file.seek(0)
+            records = _records(path, file, chosen)
+            header_line, header = _read_header(path, records)
+            where = f"{path}, line {header_line}"
+            target_index = _find_target(where, header, target)
+            columns = _find_features(where, header, target_index, features)
+            if has_numeric_target:
+                columns = [*columns, target_index]
+            return _read_rows(path, records, header, columns, target_index, has_numeric_target)
+    except UnicodeDecodeError:
+        raise _explain_encoding(path) from None
+
+
+def _records(path: Path, file: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the records that are not blank, with the line on which each begins."""
+    reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"{path}, line {line}: not a valid CSV record ({error}).") from error
+        if len(cells) > 1 or (cells and cells[0].strip()):
+            yield line, cells
+
+
+def _sniff_delimiter(file: TextIO, target: str | None) -> str:
+    """Return the delimiter that splits the header into most columns and the first row alike."""
+    best, best_score = DELIMITERS[0], (False, False, 0)
+    for delimiter in DELIMITERS:
+        file.seek(0)
+        reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=True)
+        try:
+            header = next(reader, [])
+            fits = len(next(reader, header)) == len(header) > 1
+        except csv.Error:  # not with this delimiter
+            continue
+        score = (target in [cell.strip() for cell in header], fits, len(header))
+        if score > best_score:
+            best, best_score = delimiter, score
+    return best
+
+
+def _read_header(path: Path, records: Iterator[tuple[int, list[str]]]) -> tuple[int, list[str]]:
+    line, cells = next(records, (1, None))
+    if cells is None:
+        raise DataError(f"{path}, line 1: no header and no rows; the file is empty.")
+    header = [cell.strip() for cell in cells]
+    if all(_is_number(name) for name in header):
+        raise DataError(
+            f"{path}, line {line}: expected a header with the names of the columns; "
+            f"got numbers only ({_shorten(', '.join(header))}). Add a first line with names."
+        )
+    first_seen: dict[str, int] = {}
+    for number, name in enumerate(header, 1):
+        if name and name in first_seen:
+            raise DataError(
+                f"{path}, line {line}, column {number}: duplicate header {name!r}, also the name "
+                f"of column {first_seen[name]}. Rename one."
+            )
+        first_seen[name] = number
+    return line, header
+
+
+def _find_target(where: str, header: list[str], target: str | None) -> int:
+    if not target:
+        raise DataError(f"{where}: which column is the target? Name one of {_list_names(header)}.")
+    return _find_column(where, header, target, "target column")
+
+
+def _find_column(where: str, header: list[str], name: str, role: str) -> int:
+    if name in header:
+        return header.index(name)
+    close = difflib.get_close_matches(name, header, n=1) or [
+        other for other in header if other.lower() == name.lower()
+    ]
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    if any(_is_number(other) for other in header):
+        hint += " This line looks like data: the first line must hold the names of the columns."
+    raise DataError(f"{where}: no {role} {name!r}. The columns are {_list_names(header)}.{hint}")
+
+
+def _find_features(
+    where: str, header: list[str], target: int, features: Sequence[str] | None
+) -> list[int]:
+    if features is None:
+        columns = [index for index in range(len(header)) if index != target]
+        for index in columns:
+            if not header[index]:
+                raise DataError(
+                    f"{where}, column {index + 1}: this column has no name. Name it (an index "
+                    "that pandas wrote is left out with index=False), or list features."
+                )
+        if not columns:
+            raise DataError(
+                f"{where}: only one column, {header[target]!r}, and no features. Expected columns "
+                "separated by a comma, a semicolon or a tab."
+            )
+        return columns
+    if isinstance(features, str):
+        raise TypeError(f"features expects a list of column names; got the text {features!r}.")
+    columns = [_find_column(where, header, name, "feature column") for name in features]
+    if not columns:
+        raise DataError(f"{where}: the list of features is empty. Name at least one column.")
+    if target in columns:
+        raise DataError(f"{where}: column {header[target]!r} is the target and a feature as well.")
+    for index in columns:
+        if columns.count(index) > 1:
+            raise DataError(f"{where}: column {header[index]!r} is listed as a feature twice.")
+    return columns
+
+
+def _read_rows(
+    path: Path,
+    records: Iterator[tuple[int, list[str]]],
+    header: list[str],
+    columns: list[int],
+    target: int,
+    has_numeric_target: bool,
+) -> CsvTable:
+    numbers, lines = array.array("f"), array.array("q")
+    labels: list[str] = []
+    known: dict[str, str] = {}  # one string object per class, not per row
+    for line, cells in records:
+        if len(cells) != len(header):
+            raise _explain_ragged(path, line, cells, header)
+        texts = [cells[index] for index in columns]
+        try:
+            values = list(map(float, texts))
+        except ValueError:
+            values = [math.nan]
+        # min and max may step over a NaN, a sum never does. float() reads 1_000 as a number.
+        if (
+            not (min(values) >= -_LARGEST and max(values) <= _LARGEST)
+            or math.isnan(sum(values))
+            or "_" in "".join(texts)
+        ):
+            raise _explain_number(path, line, header, columns, texts)
+        if not has_numeric_target:
+            label = cells[target].strip()
+            if not label:
+                raise DataError(f"{path}, line {line}, column {header[target]!r}: empty cell.")
+            labels.append(known.setdefault(label, label))
+        numbers.extend(array.array("f", values))
+        lines.append(line)
+    if not lines:
+        raise DataError(f"{path}: a header and no rows.")
+    names = tuple(header[index] for index in columns if index != target)
+    matrix = np.frombuffer(numbers, np.float32).reshape(len(lines), len(columns))
+    return CsvTable(matrix, labels, names, lines)
+
+
+def _explain_number(
+    path: Path, line: int, header: list[str], columns: list[int], texts: list[str]
+) -> DataError:
+    for index, text in zip(columns, texts, strict=True):
+        problem = _describe_bad_number(text)
+        if problem:
+            column = repr(header[index]) if header[index] else str(index + 1)
+            return DataError(f"{path}, line {line}, column {column}: {problem}")
+    return DataError(f"{path}, line {line}: expected finite numbers.")
+
+
+def _describe_bad_number(text: str) -> str | None:
+    stripped = text.strip()
+    if not stripped:
+        return "empty cell. Fill in a number or leave out the row."
+    if not _is_number(stripped):
+        comma = stripped.count(",") == 1 and _is_number(stripped.replace(",", "."))
+        hint = (
+            "Write decimals with a point."
+            if comma
+            else "Encode it as a number or leave the column out with features."
+        )
+        return f"expected a number; got {_shorten(repr(stripped))}. {hint}"
+    value = float(stripped)
+    if not math.isfinite(value):
+        return f"expected a finite number; got {_shorten(stripped)}."
+    if abs(value) > _LARGEST:
+        return f"{_shorten(stripped)} is too large for float32."
+    return None
+
+
+def _explain_ragged(path: Path, line: int, cells: list[str], header: list[str]) -> DataError:
+    if len(cells) < len(header):
+        column = f"column {header[len(cells)]!r}"
+    else:
+        column = f"column {len(header) + 1}"
+    return DataError(
+        f"{path}, line {line}, {column}: expected {len(header)} cells as in the header; "
+        f"got {len(cells)}."
+    )
+
+
+def _explain_encoding(path: Path) -> DataError:
+    with open(path, "rb") as file:
+        for line, raw in enumerate(file, 1):
+            if line == 1 and raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                return DataError(f"{path}, line 1: this is UTF-16. Save the file as UTF-8.")
+            try:
+                raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return DataError(
+                    f"{path}, line {line}, byte {error.start + 1} of the line: "
+                    f"0x{raw[error.start]:02x} is not UTF-8. Save the file as UTF-8."
+                )
+    return DataError(f"{path}: not UTF-8. Save the file as UTF-8.")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def _list_names(names: Sequence[str], limit: int = 20) -> str:
+    listed = ", ".join(_shorten(repr(name)) for name in names[:limit])
+    return listed if len(names) <= limit else f"{listed}, … ({len(names)} in all)"
+
+
+def _shorten(text: str, limit: int = 40) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

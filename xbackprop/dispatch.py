@@ -1,0 +1,316 @@
+"""Ops: plain array functions that may have faster kernels on a device, and can be observed."""
+
+import contextlib
+import functools
+import importlib
+import inspect
+import sys
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from xbackprop.backend.array_module import Array, is_array
+from xbackprop.backend.device import Device, device_of, resolve_device
+from xbackprop.backend.transfer import launches_booked_by
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class ArraySpec(NamedTuple):
+    """What a kernel's ``when`` may ask about an array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A faster version of an op for one kind of device.
+
+    Parameters
+    ----------
+    function : callable
+        Same arguments and results as the op's reference.
+    when : callable or None
+        Pure function of the arguments (arrays as :class:`ArraySpec`, the rest as it is) that says
+        whether this kernel can serve the call; None serves every call.
+    launches : int
+        Kernel launches of one call; the stand-in books this number.
+    bytes_moved : callable or None
+        As ``when``, returning the bytes of device memory read and written.
+    """
+
+    function: Callable[..., Any]
+    when: Callable[..., bool] | None
+    launches: int
+    bytes_moved: Callable[..., int] | None
+
+
+@dataclass(frozen=True)
+class OpCall:
+    """One call of an op as observers see it."""
+
+    op: "Op"
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    device: Device
+    depth: int
+
+
+class Observer(Protocol):
+    """Something that watches op calls, see :func:`observe`."""
+
+    def before(self, call: OpCall) -> None:
+        """Be told of a call that is about to run."""
+
+    def after(self, call: OpCall, result: Any) -> None:
+        """Be told of its result."""
+
+
+_observers: ContextVar[tuple[Observer, ...]] = ContextVar("xbackprop_observers", default=())
+_depth: ContextVar[int] = ContextVar("xbackprop_op_depth", default=0)
+_observing = 0  # observers open in any thread; zero lets the fast path skip the context
+_loaded_kernels: set[str] = set()
+_registry: dict[str, "Op"] = {}
+
+
+class Op:
+    """A plain array function, its faster kernels, and the formula that explains it.
+
+    Made by :func:`op`. Calling it runs the kernel registered for the device of the first array
+    argument when there is one that can serve the call, else :attr:`reference`. The ``saved`` of a
+    ``<name>_forward`` is returned as a named tuple whose fields are the parameters of
+    ``<name>_backward`` after ``grad_output``.
+    """
+
+    def __init__(
+        self,
+        reference: Callable[..., Any],
+        formula: str | None,
+        flops: Callable[..., int] | None,
+    ) -> None:
+        functools.update_wrapper(self, reference)
+        self.reference = reference
+        self.name = reference.__name__
+        self.formula = formula
+        self.flops = flops
+        self.kernels: dict[str, list[Kernel]] = {}
+        self._direct = False  # True once known that a CPU call is just the reference
+        self._make_saved: Callable[[Any], Any] | None = None
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        # The gradient of a loss starts as the number 1.0, so the second argument may tell as well.
+        first = args[1] if type(args[0]) is float else args[0]
+        if self._direct and not _observing and type(first) is np.ndarray:
+            try:
+                result = self.reference(*args, **options)
+            except TypeError:
+                find_device(self.name, args, options)  # explains a mix of host and device arrays
+                raise
+            if self._make_saved is None:
+                return result
+            return result[0], self._make_saved(result[1])
+        return self._dispatch(args, options)
+
+    def kernel(
+        self,
+        device: str,
+        *,
+        when: Callable[..., bool] | None = None,
+        launches: int = 1,
+        bytes_moved: Callable[..., int] | None = None,
+    ) -> Callable[[Function], Function]:
+        """Register a faster version for a kind of device (``cpu`` or ``cuda``).
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}
+            Where it runs.
+        when, launches, bytes_moved
+            See :class:`Kernel`.
+
+        Returns
+        -------
+        callable
+            A decorator that returns the function unchanged.
+        """
+        if device not in ("cpu", "cuda"):
+            raise ValueError(f"a kernel is for 'cpu' or 'cuda'; got {device!r}")
+
+        def register(function: Function) -> Function:
+            entry = Kernel(function, when, launches, bytes_moved)
+            self.kernels.setdefault(device, []).append(entry)
+            self._direct = False
+            return function
+
+        return register
+
+    def select(self, device: Device, args: tuple[Any, ...]) -> Kernel | None:
+        """Return the kernel that serves a call, newest registration first, or None."""
+        candidates = self.kernels.get("cuda" if device.kind == "fake" else device.kind, ())
+        if not candidates:
+            return None
+        specs = [ArraySpec(a.shape, a.dtype) if is_array(a) else a for a in args]
+        for kernel in reversed(candidates):
+            if kernel.when is None or kernel.when(*specs):
+                return kernel
+        return None
+
+    def _dispatch(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        device = find_device(self.name, args, options)
+        _load_kernels("cuda" if device.kind == "fake" else device.kind)
+        self._learn_saved_names()
+        self._direct = not self.kernels.get("cpu")
+        if not _observers.get():
+            return self._run(device, args, options)
+        call = OpCall(self, args, options, device, _depth.get())
+        for observer in _observers.get():
+            observer.before(call)
+        token = _depth.set(call.depth + 1)
+        try:
+            result = self._run(device, args, options)
+        finally:
+            _depth.reset(token)
+        for observer in _observers.get():
+            observer.after(call, result)
+        return result
+
+    def _run(self, device: Device, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        kernel = self.select(device, args)
+        with device.activate():
+            if kernel is None:
+                result = self.reference(*args, **options)
+            elif device.kind == "fake":
+                with launches_booked_by(self.name, device, kernel.launches):
+                    result = self.reference(*args, **options)
+            else:
+                with launches_booked_by(self.name, device, kernel.launches):
+                    result = kernel.function(*args, **options)
+        if self._make_saved is None:
+            return result
+        return result[0], self._make_saved(result[1])
+
+    def _learn_saved_names(self) -> None:
+        """Name the fields of ``saved`` after the parameters of the backward op."""
+        if self._make_saved is not None or not self.name.endswith("_forward"):
+            return
+        stem = self.name.removesuffix("_forward")
+        backward = vars(sys.modules[self.reference.__module__]).get(f"{stem}_backward")
+        if not isinstance(backward, Op):
+            backward = self.reference.__globals__.get(f"{stem}_backward")
+        if not isinstance(backward, Op):
+            return
+        positional = [
+            parameter.name
+            for parameter in inspect.signature(backward.reference).parameters.values()
+            if parameter.kind is not parameter.KEYWORD_ONLY
+        ]
+        saved_type = namedtuple(f"{stem}_saved", positional[1:])  # type: ignore[misc]  # noqa: PYI024
+        self._make_saved = functools.partial(tuple.__new__, saved_type)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+def op(
+    function: Callable[..., Any] | None = None,
+    *,
+    formula: str | None = None,
+    flops: Callable[..., int] | None = None,
+) -> Any:
+    """Turn a plain array function into an op.
+
+    Parameters
+    ----------
+    function : callable
+        The readable reference; takes arrays and plain values only.
+    formula : str, optional
+        What it computes, in NumPy notation over its parameters (several assignments are separated
+        by ``;``). Explanations and documentation show it; a test evaluates it against the op.
+    flops : callable, optional
+        Floating-point operations of a call as a function of its arguments (arrays as
+        :class:`ArraySpec`).
+
+    Returns
+    -------
+    Op
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xbackprop.dispatch import op
+    >>> @op(formula="output = x + x")
+    ... def double_forward(x):
+    ...     return x + x, ()
+    >>> double_forward(np.ones(2))[0]
+    array([2., 2.])
+    """
+    if function is None:
+        return functools.partial(op, formula=formula, flops=flops)
+    created = Op(function, formula, flops)
+    _registry[f"{function.__module__}.{function.__name__}"] = created
+    return created
+
+
+def registered_ops() -> dict[str, Op]:
+    """Return every op by its full name."""
+    return dict(_registry)
+
+
+def find_device(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Device:
+    """Return the device of a call's arrays.
+
+    Raises
+    ------
+    ValueError
+        When arrays of two devices meet; names the argument and the call to make.
+    """
+    found: Device | None = None
+    for position, value in enumerate(args):
+        if not is_array(value):
+            continue
+        place = device_of(value)
+        if found is None:
+            found = place
+        elif place != found:
+            raise ValueError(
+                f"{name}: argument {position} is on {place}, an earlier one on {found}. "
+                f"Move it: xbackprop.to_device(array, '{found}')"
+            )
+    if found is None:
+        return resolve_device(options.get("device"))
+    return found
+
+
+@contextlib.contextmanager
+def observe(*observers: Observer) -> Iterator[None]:
+    """Let observers watch every op call of this context.
+
+    Parameters
+    ----------
+    *observers : Observer
+        Each is told before and after every call, nested calls included (``call.depth``).
+    """
+    global _observing
+    token = _observers.set((*_observers.get(), *observers))
+    _observing += 1
+    try:
+        yield
+    finally:
+        _observing -= 1
+        _observers.reset(token)
+
+
+def _load_kernels(kind: str) -> None:
+    """Import the kernels of a kind of device at the first op there."""
+    if kind not in _loaded_kernels:
+        _loaded_kernels.add(kind)
+        importlib.import_module(f"xbackprop.kernels.{kind}")
+
+
+__all__ = ["Array", "ArraySpec", "Kernel", "Observer", "Op", "OpCall", "find_device", "observe",
+           "op", "registered_ops"]  # fmt: skip

@@ -1,0 +1,119 @@
+"""Initial weights: drawn by NumPy from an explicit Generator, then moved to the device."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from xbackprop.backend.array_module import Array
+from xbackprop.backend.device import Device
+from xbackprop.backend.transfer import to_device
+
+RandomSource = np.random.Generator | int | None
+
+_process_generator = np.random.default_rng()
+
+
+def manual_seed(seed: int) -> np.random.Generator:
+    """Seed the process generator, which draws whenever no ``rng`` is given.
+
+    Parameters
+    ----------
+    seed : int
+        Any non-negative integer.
+
+    Returns
+    -------
+    numpy.random.Generator
+        The process generator.
+    """
+    global _process_generator
+    _process_generator = np.random.default_rng(seed)
+    return _process_generator
+
+
+def as_generator(rng: RandomSource = None) -> np.random.Generator:
+    """Return a Generator for a Generator, a seed, or None (the process generator)."""
+    if rng is None:
+        return _process_generator
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        return np.random.default_rng(int(rng))
+    raise TypeError(f"rng expects a numpy Generator, a seed or None; got {type(rng).__name__}")
+
+
+def uniform(
+    shape: tuple[int, ...],
+    bound: float,
+    *,
+    rng: RandomSource = None,
+    dtype: Any = None,
+    device: str | Device | None = None,
+) -> Array:
+    """Draw from the uniform distribution on ``[-bound, bound)``.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the result.
+    bound : float
+        Half the width.
+    rng : Generator, int or None
+        Where the numbers come from.
+    dtype : dtype, optional
+        None is float32. The draw is in float64, so float32 and float64 networks agree.
+    device : str or Device, optional
+        Where the result lives.
+
+    Returns
+    -------
+    array
+    """
+    drawn = as_generator(rng).uniform(-bound, bound, size=shape)
+    return to_device(drawn.astype(float_dtype(dtype)), device)
+
+
+def kaiming_uniform(
+    shape: tuple[int, ...],
+    fan_in: int,
+    *,
+    rng: RandomSource = None,
+    dtype: Any = None,
+    device: str | Device | None = None,
+) -> Array:
+    """Draw as PyTorch's ``Linear`` and ``Conv`` do: uniform with bound ``1 / sqrt(fan_in)``.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the result.
+    fan_in : int
+        Number of inputs that meet in one output.
+    rng, dtype, device
+        As :func:`uniform`.
+
+    Returns
+    -------
+    array
+
+    References
+    ----------
+    He, Zhang, Ren, Sun, "Delving deep into rectifiers", ICCV 2015, with the slope ``sqrt(5)``.
+    """
+    bound = 1.0 / math.sqrt(fan_in) if fan_in > 0 else 0.0
+    return uniform(shape, bound, rng=rng, dtype=dtype, device=device)
+
+
+def float_dtype(dtype: Any) -> np.dtype:
+    """Return the dtype of a new layer; None is float32.
+
+    Raises
+    ------
+    TypeError
+        For anything that is not float32 or float64.
+    """
+    chosen = np.dtype(np.float32 if dtype is None else dtype)
+    if chosen not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"a layer's dtype is float32 or float64; got {chosen}")
+    return chosen

@@ -1,0 +1,1 @@
+"""Faster versions of ops, one package for each kind of device."""

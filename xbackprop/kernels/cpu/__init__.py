@@ -1,0 +1,1 @@
+"""Kernels for the CPU; imported by dispatch at the first op there."""

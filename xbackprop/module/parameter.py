@@ -1,0 +1,198 @@
+"""A trainable array: its storage, its gradient, and the version that catches stale backwards."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.backend.device import Device, device_of
+from xbackprop.backend.transfer import to_device, to_host
+
+
+class Parameter:
+    """A trainable array and its gradient.
+
+    Parameters
+    ----------
+    data : array
+        The values, on the device where the parameter shall live.
+    requires_grad : bool, default True
+        False freezes it: no gradient is computed and no optimizer touches it.
+
+    Attributes
+    ----------
+    data : array
+        The master values.
+    value : array
+        What layers read; ``data`` itself.
+    grad : array or None
+        The gradient collected since ``zero_grad``; None when there is none.
+    version : int
+        Moves whenever the values change.
+    contributions : int
+        How often ``accumulate`` was called since ``zero_grad``.
+    """
+
+    __slots__ = ("_data", "_grad", "contributions", "has_grad", "requires_grad", "value", "version")
+
+    # One clock for all parameters: while it stands still, no `saved` anywhere can be stale.
+    clock: ClassVar[int] = 0
+
+    def __init__(self, data: Array, requires_grad: bool = True) -> None:
+        self.requires_grad = requires_grad
+        self._grad: Array | None = None
+        self.has_grad = False
+        self.contributions = 0
+        self._data: Array = data
+        self.value: Array = data
+        self.version = Parameter.clock
+
+    @property
+    def data(self) -> Array:
+        """The master values; assigning replaces the storage and moves the version."""
+        return self._data
+
+    @data.setter
+    def data(self, array: Array) -> None:
+        if get_array_module(array) is np and not isinstance(array, np.ndarray):
+            raise TypeError(f"Parameter.data expects an array; got {type(array).__name__}")
+        self.rebind(array)
+        self.mark_changed()
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient collected since ``zero_grad``, or None."""
+        return self._grad if self.has_grad else None
+
+    @grad.setter
+    def grad(self, array: Array | None) -> None:
+        self.zero_grad()
+        if array is not None:
+            self.accumulate(array)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the values."""
+        shape: tuple[int, ...] = self._data.shape
+        return shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of the master values."""
+        dtype: np.dtype = self._data.dtype
+        return dtype
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        size: int = self._data.size
+        return size
+
+    @property
+    def device(self) -> Device:
+        """The device it lives on."""
+        return device_of(self._data)
+
+    def accumulate(self, grad: Array) -> None:
+        """Add a gradient.
+
+        Parameters
+        ----------
+        grad : array
+            Same shape and dtype as the values. A broadcast is refused: it would hide a layer
+            that forgot to sum over the batch.
+
+        Raises
+        ------
+        ValueError
+            For another shape.
+        TypeError
+            For another dtype.
+        """
+        if not self.requires_grad:
+            return
+        if grad.shape != self._data.shape:
+            raise ValueError(
+                f"gradient of shape {grad.shape} for a parameter of shape {self._data.shape}; "
+                "sum it over the batch axes first"
+            )
+        if self.has_grad:
+            self._grad += grad
+        else:
+            if grad.dtype != self._data.dtype:
+                raise TypeError(f"gradient is {grad.dtype}, the parameter {self._data.dtype}")
+            if self._grad is None:
+                with device_of(self._data).activate():
+                    self._grad = get_array_module(self._data).empty_like(self._data)
+            self._grad[...] = grad  # type: ignore[index]
+            self.has_grad = True
+        self.contributions += 1
+
+    def zero_grad(self) -> None:
+        """Forget the gradient; its memory is kept for the next one."""
+        self.has_grad = False
+        self.contributions = 0
+
+    def mark_changed(self) -> None:
+        """Move the version after the values were written."""
+        Parameter.clock += 1
+        self.version = Parameter.clock
+
+    def rebind(self, data: Array, grad: Array | None = None) -> None:
+        """Put the same values into other storage (an optimizer's flat buffer)."""
+        self._data = data
+        self.value = data
+        if grad is not None:
+            self._grad = grad
+        elif self._grad is not None and (
+            self._grad.shape != data.shape
+            or self._grad.dtype != data.dtype
+            or device_of(self._grad) != device_of(data)
+        ):
+            self._grad = None
+            self.zero_grad()
+
+    def to(self, device: str | Device | None = None, dtype: Any = None) -> None:
+        """Move the values and the gradient to a device, or cast them.
+
+        Parameters
+        ----------
+        device : str or Device, optional
+            Where to; None stays.
+        dtype : dtype, optional
+            None keeps the dtype.
+        """
+        data = self._data if device is None else to_device(self._data, device)
+        grad = None if self._grad is None else to_device(self._grad, device_of(data))
+        if dtype is not None and data.dtype != np.dtype(dtype):
+            with device_of(data).activate():
+                data = data.astype(dtype)
+                grad = None if grad is None else grad.astype(dtype)
+        if data is not self._data:
+            self.rebind(data, grad)
+            self.mark_changed()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Parameter":
+        # Stays on its device, in storage of its own: never a view of an optimizer's buffer.
+        with device_of(self._data).activate():
+            copied = Parameter(self._data.copy(), self.requires_grad)
+            if self.has_grad:
+                copied.accumulate(self._grad)
+        memo[id(self)] = copied
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Plain host arrays: a pickle made beside a GPU opens on a machine without one.
+        grad = to_host(self._grad).copy() if self.has_grad else None
+        return _unpickle, (to_host(self._data).copy(), grad, self.requires_grad)
+
+    def __repr__(self) -> str:
+        frozen = "" if self.requires_grad else ", frozen"
+        return f"Parameter(shape={self.shape}, dtype={self.dtype}, device={self.device}{frozen})"
+
+
+def _unpickle(data: np.ndarray, grad: np.ndarray | None, requires_grad: bool) -> Parameter:
+    parameter = Parameter(data, requires_grad)
+    if grad is not None:
+        parameter._grad, parameter.has_grad, parameter.contributions = grad, True, 1
+    return parameter

@@ -1,0 +1,105 @@
+"""Walking the tree, and taking the state of a network out and in."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xbackprop.backend.array_module import Array
+from xbackprop.backend.device import device_of
+from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.module.parameter import Parameter
+
+if TYPE_CHECKING:
+    from xbackprop.module.base import Module
+
+
+def walk(module: "Module", prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+    """Yield ``module`` and everything below it, shared modules under each of their paths."""
+    yield prefix, module
+    for name, child in module.named_children():
+        yield from walk(child, f"{prefix}.{name}" if prefix else name)
+
+
+def walk_parameters(module: "Module") -> Iterator[tuple[str, Parameter]]:
+    """Yield every parameter under each of its paths."""
+    for path, part in walk(module):
+        for name, parameter in part.own_parameters():
+            yield f"{path}.{name}" if path else name, parameter
+
+
+def walk_buffers(module: "Module", *, persistent: bool) -> Iterator[tuple[str, Array]]:
+    """Yield every buffer of one kind under each of its paths."""
+    for path, part in walk(module):
+        for name, array in part.own_buffers(persistent=persistent):
+            yield f"{path}.{name}" if path else name, array
+
+
+def state_dict(module: "Module") -> dict[str, np.ndarray]:
+    """Return host copies of parameters and persistent buffers."""
+    state = {path: _host_copy(parameter.data) for path, parameter in walk_parameters(module)}
+    for path, array in walk_buffers(module, persistent=True):
+        state[path] = _host_copy(array)
+    return state
+
+
+def extra_state(module: "Module") -> dict[str, np.ndarray]:
+    """Return host copies of the buffers that are not in ``state_dict``."""
+    return {path: _host_copy(a) for path, a in walk_buffers(module, persistent=False)}
+
+
+def load_state_dict(module: "Module", state: dict[str, Any], *, strict: bool) -> None:
+    """Check every key first, then copy; refuse without having changed anything."""
+    parameters = dict(walk_parameters(module))
+    buffers = dict(walk_buffers(module, persistent=True))
+    arrays = {path: parameter.data for path, parameter in parameters.items()} | buffers
+    _check_keys("load_state_dict", arrays, state, strict=strict)
+    for path, array in state.items():
+        if path in arrays:
+            _copy_into(arrays[path], array)
+            if path in parameters:
+                parameters[path].mark_changed()
+
+
+def load_extra_state(module: "Module", state: dict[str, Any]) -> None:
+    """Restore what ``extra_state`` returned."""
+    buffers = dict(walk_buffers(module, persistent=False))
+    _check_keys("load_extra_state", buffers, state, strict=True)
+    for path, array in state.items():
+        _copy_into(buffers[path], array)
+
+
+def _check_keys(
+    call: str, expected: dict[str, Array], state: dict[str, Any], *, strict: bool
+) -> None:
+    problems = []
+    missing = [path for path in expected if path not in state]
+    unexpected = [path for path in state if path not in expected]
+    if strict and missing:
+        problems.append(f"missing: {', '.join(missing)}")
+    if strict and unexpected:
+        problems.append(f"unexpected: {', '.join(unexpected)}")
+    for path, array in state.items():
+        if path not in expected:
+            continue
+        shape = tuple(array.shape) if hasattr(array, "shape") else np.shape(array)
+        if shape != expected[path].shape:
+            problems.append(f"{path} has shape {shape}, expected {expected[path].shape}")
+    if problems:
+        raise ValueError(f"{call} changed nothing: " + "; ".join(problems))
+
+
+def _copy_into(target: Array, values: Any) -> None:
+    place = device_of(target)
+    if not hasattr(values, "dtype") or not hasattr(values, "shape"):
+        values = np.asarray(values)
+    if hasattr(values, "detach"):  # a PyTorch tensor
+        values = values.detach().cpu().numpy()
+    with place.activate():
+        # Cast on the host where possible: fewer bytes cross, and the device sees one dtype.
+        moved = values if device_of(values) == place else to_device(values, place)
+        target[...] = moved.astype(target.dtype) if moved.dtype != target.dtype else moved
+
+
+def _host_copy(array: Array) -> np.ndarray:
+    return np.array(to_host(array), order="C", copy=True)

@@ -1,0 +1,94 @@
+"""Layers, containers and losses: the catalogue, under PyTorch's names.
+
+One row per name; what is not listed here does not exist yet.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from xbackprop.module import Module, Parameter
+from xbackprop.module.config import rebuild
+from xbackprop.nn.activations import ReLU, Sigmoid, Tanh
+from xbackprop.nn.containers import Recompute, Residual, Sequential
+from xbackprop.nn.dropout import Dropout
+from xbackprop.nn.linear import Identity, Linear
+from xbackprop.nn.losses import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HalfSquaredError,
+    Loss,
+    MSELoss,
+)
+from xbackprop.nn.reshape import Flatten
+
+__all__ = [
+    # the base
+    "Module",
+    "Parameter",
+    # linear maps
+    "Linear",
+    "Identity",
+    # activations
+    "ReLU",
+    "Sigmoid",
+    "Tanh",
+    # shapes
+    "Flatten",
+    # regularisation
+    "Dropout",
+    # containers
+    "Sequential",
+    "Residual",
+    "Recompute",
+    # losses
+    "Loss",
+    "MSELoss",
+    "HalfSquaredError",
+    "CrossEntropyLoss",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    # architectures as data
+    "catalogue",
+    "from_config",
+]
+
+
+def catalogue() -> dict[str, type[Module]]:
+    """Return every module class of this package by its name."""
+    found = {name: globals()[name] for name in __all__}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, type) and issubclass(value, Module) and value is not Module
+    }
+
+
+def from_config(config: Mapping[str, Any], *, types: Iterable[type[Module]] = ()) -> Module:
+    """Rebuild the architecture that ``module.config()`` described.
+
+    Parameters
+    ----------
+    config : mapping
+        Plain data; may come from an untrusted file, since only known classes are made.
+    types : iterable of Module subclasses
+        Your own classes that may appear in it.
+
+    Returns
+    -------
+    Module
+        With fresh initial values.
+
+    Raises
+    ------
+    ValueError
+        For an unknown class or argument; lists the known ones.
+
+    Examples
+    --------
+    >>> import xbackprop as xb
+    >>> model = xb.nn.Sequential(xb.nn.Linear(2, 2), xb.nn.ReLU())
+    >>> xb.nn.from_config(model.config()).config() == model.config()
+    True
+    """
+    return rebuild(config, catalogue() | {cls.__name__: cls for cls in types})

@@ -1,0 +1,169 @@
+"""Adam and AdamW: steps scaled by running means of the gradient and of its square."""
+
+from typing import Any
+
+from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.dispatch import op
+from xbackprop.optim.flat import FlatGroup
+from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, masked
+
+
+@op
+def adam_update(
+    data: Array,
+    grad: Array,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    max_exp_avg_sq: Array | None,
+    beta1: Any,
+    share1: Any,
+    beta2: Any,
+    share2: Any,
+    step_size: Any,
+    correction: Any,
+    eps: float,
+) -> None:
+    """Compute ``m = b1 m + (1-b1) g``, ``v = b2 v + (1-b2) g^2``, ``w -= a m / (c sqrt(v) + eps)``.
+
+    ``share = 1 - beta``, ``a = lr / (1 - b1^t)`` and ``c = 1 / sqrt(1 - b2^t)`` come computed in
+    float64. Everything is written in place; with ``max_exp_avg_sq`` the largest ``v`` so far is used (AMSGrad).
+    """
+    xp = get_array_module(data)
+    exp_avg *= beta1
+    exp_avg += grad * share1
+    exp_avg_sq *= beta2
+    exp_avg_sq += grad * grad * share2
+    square = exp_avg_sq
+    if max_exp_avg_sq is not None:
+        xp.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
+        square = max_exp_avg_sq
+    data -= exp_avg / (xp.sqrt(square) * correction + eps) * step_size
+
+
+class Adam(Optimizer):
+    """Adam, ``w -= lr m_hat / (sqrt(v_hat) + eps)``.
+
+    Parameters
+    ----------
+    params : iterable of Parameter or of dict
+        What to optimize.
+    lr : float, default 1e-3
+        Learning rate.
+    betas : tuple of float, default (0.9, 0.999)
+        Decay of the running means of the gradient and of its square.
+    eps : float, default 1e-8
+        Added to the denominator.
+    weight_decay : float, default 0
+        Factor of the L2 penalty's gradient ``w``.
+    amsgrad : bool, default False
+        Use the largest running mean of squares so far.
+    maximize : bool, default False
+        Climb instead of descending.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1; Reddi,
+    Kale, Kumar, "On the convergence of Adam and beyond", ICLR 2018 (AMSGrad).
+    """
+
+    decoupled_weight_decay = False
+
+    def __init__(
+        self,
+        params: ParameterSource,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Return the names of the running means."""
+        names = ("exp_avg", "exp_avg_sq")
+        return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
+
+    def update(
+        self,
+        flat: FlatGroup,
+        data: Array,
+        grad: Array,
+        state: dict[str, Array],
+        step: Any,
+        finite: Any,
+    ) -> None:
+        """Descend one step."""
+        group = flat.group
+        lr = masked(flat.scalar("lr", group["lr"]), finite, 0.0)
+        beta1, beta2 = (
+            masked(flat.scalar(f"beta{i}", beta), finite, 1.0)
+            for i, beta in enumerate(group["betas"], 1)
+        )
+        if group["maximize"]:
+            grad = -grad
+        if group["weight_decay"]:
+            decay = flat.scalar("weight_decay", group["weight_decay"])
+            if self.decoupled_weight_decay:
+                data *= cast(1 - lr * decay, data)
+            else:
+                grad = grad + data * cast(masked(decay, finite, 0.0), data)
+        # In float64, on the device: float32 would lose 1.3e-5 in the corrections.
+        step_size = masked(lr / (1 - group["betas"][0] ** step), finite, 0.0)
+        correction = masked((1 - group["betas"][1] ** step) ** -0.5, finite, 0.0)
+        adam_update(
+            data, grad, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq"),
+            cast(beta1, data), cast(1 - beta1, data), cast(beta2, data), cast(1 - beta2, data),
+            cast(step_size, data), cast(correction, data), group["eps"],
+        )  # fmt: skip
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, ``w -= lr weight_decay w`` before Adam's step.
+
+    Parameters
+    ----------
+    params : iterable of Parameter or of dict
+        What to optimize.
+    lr : float, default 1e-3
+        Learning rate.
+    betas : tuple of float, default (0.9, 0.999)
+        Decay of the running means of the gradient and of its square.
+    eps : float, default 1e-8
+        Added to the denominator.
+    weight_decay : float, default 1e-2
+        Share of the weights, times ``lr``, that is taken away in each step.
+    amsgrad : bool, default False
+        Use the largest running mean of squares so far.
+    maximize : bool, default False
+        Climb instead of descending.
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    """
+
+    decoupled_weight_decay = True
+
+    def __init__(
+        self,
+        params: ParameterSource,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

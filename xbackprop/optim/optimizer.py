@@ -1,0 +1,375 @@
+"""The base of all optimizers: groups, the flat cache, the step, and the state dict."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from xbackprop.backend.array_module import Array
+from xbackprop.backend.device import device_of
+from xbackprop.backend.transfer import to_host
+from xbackprop.module import Parameter
+from xbackprop.optim.flat import FlatGroup
+
+ParameterSource = Iterable[Parameter] | Iterable[dict[str, Any]]
+
+
+class Optimizer:
+    """Base class of optimizers, with the interface of ``torch.optim.Optimizer``.
+
+    Parameters
+    ----------
+    params : iterable of Parameter, or of dict
+        What to optimize; dicts are groups with options of their own.
+    defaults : dict
+        Hyperparameters of groups that do not give them.
+
+    Attributes
+    ----------
+    param_groups : list of dict
+        The groups; change ``group["lr"]`` at any time.
+    skip_nonfinite : bool
+        True makes a step with a non-finite loss or gradient norm a no-op, recorded in
+        :meth:`first_nonfinite_step`. False, as in PyTorch, writes what comes.
+    """
+
+    def __init__(self, params: ParameterSource, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.skip_nonfinite = False
+        self._flats: list[FlatGroup] = []
+        self._frozen: list[Parameter] = []
+        self._state: dict[Parameter, dict[str, Any]] = {}
+        self.calls = 0
+        self._bad_call: Any = -1  # int, or a device scalar: the first step that was skipped
+        items: list[Any] = list(params)
+        if not items:
+            raise ValueError(f"{type(self).__name__} got no parameters")
+        groups = items if isinstance(items[0], dict) else [{"params": items}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Add a group of parameters with options of its own.
+
+        Parameters
+        ----------
+        param_group : mapping
+            ``params`` and any hyperparameters; the others take their defaults.
+        """
+        group = dict(param_group)
+        params = group.pop("params")
+        params = [params] if isinstance(params, Parameter) else list(params)
+        unknown = [name for name in group if name not in {*self.defaults, "initial_lr"}]
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__} has no option {', '.join(unknown)}; "
+                f"it has {', '.join(self.defaults)}"
+            )
+        taken = {id(p) for other in self.param_groups for p in other["params"]}
+        for parameter in params:
+            if not isinstance(parameter, Parameter):
+                raise TypeError(
+                    f"{type(self).__name__} optimizes Parameters; got {type(parameter).__name__}. "
+                    "Pass model.parameters()."
+                )
+            if id(parameter) in taken:
+                raise ValueError("a parameter appears in more than one place of the groups")
+            taken.add(id(parameter))
+        group = {"params": params, **self.defaults, **group}
+        self.check_options(group)
+        self._keep_state()
+        self.param_groups.append(group)
+
+    def check_options(self, group: dict[str, Any]) -> None:
+        """Refuse hyperparameters out of range; subclasses add their own checks."""
+        for name in ("lr", "weight_decay", "eps", "momentum"):
+            if name in group and not group[name] >= 0:
+                raise ValueError(f"{type(self).__name__} expects {name} >= 0; got {group[name]}")
+        for position, beta in enumerate(group.get("betas", ())):
+            if not 0 <= beta < 1:
+                raise ValueError(
+                    f"{type(self).__name__} expects betas in [0, 1); got betas[{position}]={beta}"
+                )
+
+    def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Return the names of the per-element state arrays of a group."""
+        return ()
+
+    def update(
+        self,
+        flat: FlatGroup,
+        data: Array,
+        grad: Array,
+        state: dict[str, Array],
+        step: Any,
+        finite: Any,
+    ) -> None:
+        """Update ``data`` and ``state`` in place.
+
+        Parameters
+        ----------
+        flat : FlatGroup
+            Gives the group's options, and device scalars for them.
+        data, grad, state : array, array, dict of array
+            All parameters of the group at once, or one of them.
+        step : int or device scalar
+            Number of this update, counted from 1.
+        finite : None or device scalar of bool
+            When given and False, nothing may change.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no update")
+
+    # --- the step -------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None, *, loss: Array | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Computes the loss and the gradients anew; its result is returned.
+        loss : array, optional
+            With ``skip_nonfinite``, a non-finite loss skips the step as well.
+
+        Returns
+        -------
+        object
+            What ``closure`` returned, else None.
+        """
+        result = None if closure is None else closure()
+        flats = self._packed()
+        self.calls += 1
+        finite = self._check_finite(flats, loss) if self.skip_nonfinite else None
+        if finite is False:
+            return result
+        for flat in flats:
+            active = [i for i, parameter in enumerate(flat.parameters) if parameter.has_grad]
+            if not active:
+                continue
+            with flat.device.activate():
+                self._update_flat(flat, active, finite)
+        return result
+
+    def _update_flat(self, flat: FlatGroup, active: list[int], finite: Any) -> None:
+        whole = len(active) == len(flat.parameters)
+        flat.advance(None if whole else active, finite)
+        if whole and flat.moves_together():
+            grad = _mask(flat.grad, finite)
+            self.update(flat, flat.data, grad, flat.state, flat.steps[0], finite)
+        else:
+            for i in active:
+                _, data, grad = flat.bindings[i]
+                self.update(
+                    flat, data, _mask(grad, finite), flat.views[i], flat.steps[i], finite
+                )
+        Parameter.clock += 1
+        for i in active:
+            flat.parameters[i].version = Parameter.clock
+
+    def _check_finite(self, flats: list[FlatGroup], loss: Array | None) -> Any:
+        """Return False (CPU), None (all well on the CPU) or a device scalar of bool."""
+        squares = []
+        for flat in flats:
+            with flat.device.activate():
+                squares += [
+                    grad.reshape(-1).dot(grad.reshape(-1))
+                    for parameter, _, grad in flat.bindings
+                    if parameter.has_grad
+                ]
+        if not squares:
+            return None
+        place = flats[0].device
+        if place.kind == "cpu":
+            total = float(sum(squares)) + (0.0 if loss is None else float(loss))
+            if math.isfinite(total):
+                return None
+            if self._bad_call == -1:
+                self._bad_call = self.calls
+            return False
+        if any(flat.device != place for flat in flats):
+            raise NotImplementedError("skip_nonfinite with parameters on several devices")
+        xp = place.xp
+        with place.activate():
+            total = sum(squares[1:], squares[0])
+            finite = xp.isfinite(total if loss is None else total + loss)
+            if isinstance(self._bad_call, int):
+                self._bad_call = xp.full((), self._bad_call, dtype=np.int64)
+            is_first = (self._bad_call < 0) & ~finite
+            self._bad_call = xp.where(is_first, self.calls, self._bad_call)
+        return finite
+
+    def first_nonfinite_step(self) -> int | None:
+        """Return the number of the first skipped step, counted from 1; None if there is none.
+
+        Reads one scalar back from the device, and forgets it when it tells of a skipped step.
+        """
+        call = int(self._bad_call if isinstance(self._bad_call, int) else to_host(self._bad_call))
+        if call < 0:
+            return None
+        self._bad_call = -1
+        return call
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.has_grad = False
+                parameter.contributions = 0
+
+    # --- the cache ------------------------------------------------------------------------
+
+    def _packed(self) -> list[FlatGroup]:
+        """Return the flat groups, packed anew when a parameter has other storage by now."""
+        if (
+            not self._flats
+            or any(parameter.requires_grad for parameter in self._frozen)
+            or not all(flat.is_current() for flat in self._flats)
+        ):
+            self._pack()
+        return self._flats
+
+    def _pack(self) -> None:
+        state = self._keep_state()
+        self._frozen = []
+        for group in self.param_groups:
+            buckets: dict[Any, list[Parameter]] = {}
+            for parameter in group["params"]:
+                if parameter.requires_grad:
+                    buckets.setdefault((parameter.device, parameter.dtype), []).append(parameter)
+                else:
+                    self._frozen.append(parameter)
+            self._flats += [
+                FlatGroup(group, bucket, self.state_names(group), state)
+                for bucket in buckets.values()
+            ]
+
+    def _keep_state(self) -> dict[Parameter, dict[str, Any]]:
+        """Take the state out of the cache and drop the cache."""
+        for flat in self._flats:
+            self._state |= flat.export_state()
+        self._flats = []
+        return self._state
+
+    @property
+    def state(self) -> dict[Parameter, dict[str, Any]]:
+        """The state of every parameter that was updated, as in PyTorch."""
+        current = dict(self._state)
+        for flat in self._flats:
+            current |= flat.export_state()
+        return {p: entry for p, entry in current.items() if entry["count"]}
+
+    # --- saving ---------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return state and options in PyTorch's layout, arrays on the host.
+
+        Returns
+        -------
+        dict
+            ``state`` maps a parameter's number to its arrays and its ``step``;
+            ``param_groups`` holds the options, with numbers in place of parameters.
+        """
+        numbers = {p: i for i, p in enumerate(self._all_parameters())}
+        state = {}
+        for parameter, entry in self.state.items():
+            state[numbers[parameter]] = {
+                name: _host_value(value) for name, value in entry.items() if name != "count"
+            }
+        groups = [
+            {**group, "params": [numbers[p] for p in group["params"]]}
+            for group in self.param_groups
+        ]
+        return {"state": dict(sorted(state.items())), "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, here or in PyTorch.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            With the same groups in the same order.
+
+        Raises
+        ------
+        ValueError
+            When groups or shapes do not fit; nothing was changed then.
+        """
+        groups = state_dict["param_groups"]
+        expected = [len(group["params"]) for group in self.param_groups]
+        received = [len(group["params"]) for group in groups]
+        if expected != received:
+            raise ValueError(f"expected groups of {expected} parameters; got {received}")
+        parameters = self._all_parameters()
+        fresh: dict[Parameter, dict[str, Any]] = {}
+        for number, entry in state_dict["state"].items():
+            parameter = parameters[int(number)]
+            values = {name: _as_host(value) for name, value in entry.items() if value is not None}
+            for name, value in values.items():
+                if name != "step" and value.shape != parameter.shape:
+                    raise ValueError(
+                        f"state {name!r} of parameter {number} has shape {value.shape}; "
+                        f"expected {parameter.shape}"
+                    )
+            step = int(values.pop("step", 1))
+            fresh[parameter] = {**values, "step": step, "count": step}
+        self._keep_state()
+        self._state = fresh
+        for group, loaded in zip(self.param_groups, groups, strict=True):
+            group |= {k: v for k, v in loaded.items() if k in group and k != "params"}
+            if "initial_lr" in loaded:
+                group["initial_lr"] = loaded["initial_lr"]
+            if "betas" in group:
+                group["betas"] = tuple(group["betas"])
+
+    def _all_parameters(self) -> list[Parameter]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The cache stays behind; state travels as host arrays, like the parameters themselves.
+        state = dict(vars(self))
+        state["_state"] = {
+            p: {name: _host_value(value) for name, value in entry.items()}
+            for p, entry in self.state.items()
+        }
+        state["_flats"] = []
+        state["_bad_call"] = int(_host_value(self._bad_call))
+        return state
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__}("]
+        for number, group in enumerate(self.param_groups):
+            options = ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
+            lines.append(f"  group {number}: {len(group['params'])} parameters, {options}")
+        return "\n".join([*lines, ")"])
+
+
+def masked(value: Any, finite: Any, neutral: float) -> Any:
+    """Return ``value``, or ``neutral`` on the device when the step must change nothing."""
+    if finite is None:
+        return value
+    device = device_of(finite)
+    return device.xp.where(finite, value, neutral)
+
+
+def cast(value: Any, like: Array) -> Any:
+    """Round a float64 device scalar to the dtype of what it multiplies; numbers pass through."""
+    return value if isinstance(value, (int, float)) else value.astype(like.dtype)
+
+
+def _mask(grad: Array, finite: Any) -> Array:
+    return grad if finite is None else device_of(grad).xp.where(finite, grad, 0)
+
+
+def _host_value(value: Any) -> Any:
+    if isinstance(value, (int, float)):
+        return value
+    host = to_host(value)
+    return int(host) if host.ndim == 0 and host.dtype.kind in "iu" else np.array(host, copy=True)
+
+
+def _as_host(value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):  # a PyTorch tensor
+        value = value.detach().cpu().numpy()
+    return np.array(to_host(value), copy=True)

@@ -1,0 +1,125 @@
+"""Stochastic gradient descent, with momentum and weight decay."""
+
+from typing import Any
+
+from xbackprop.backend.array_module import Array
+from xbackprop.dispatch import op
+from xbackprop.optim.flat import FlatGroup
+from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, masked
+
+
+@op(formula="data_new = data - lr * grad")
+def sgd_update(data: Array, grad: Array, lr: Any) -> None:
+    """Compute ``w_new = w - eta dLoss/dw`` in place."""
+    data -= grad * lr
+
+
+@op
+def momentum_update(
+    data: Array,
+    grad: Array,
+    momentum_buffer: Array,
+    lr: Any,
+    momentum: Any,
+    grad_factor: Any,
+    *,
+    nesterov: bool,
+) -> None:
+    """Compute ``v = mu v + f g`` and ``w = w - eta v`` (Nesterov: ``w - eta (g + mu v)``)."""
+    momentum_buffer *= momentum
+    momentum_buffer += grad * grad_factor
+    data -= (grad + momentum_buffer * momentum if nesterov else momentum_buffer) * lr
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, ``w_new = w - eta dLoss/dw``.
+
+    Parameters
+    ----------
+    params : iterable of Parameter or of dict
+        What to optimize.
+    lr : float, default 1e-3
+        Learning rate ``eta``.
+    momentum : float, default 0
+        Share of the last update direction that is kept.
+    dampening : float, default 0
+        Part of the gradient that does not enter the momentum, from the second step on.
+    weight_decay : float, default 0
+        Factor of the L2 penalty's gradient ``w``.
+    nesterov : bool, default False
+        Look ahead; needs momentum and no dampening.
+    maximize : bool, default False
+        Climb instead of descending.
+
+    References
+    ----------
+    Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep
+    learning", ICML 2013.
+
+    Examples
+    --------
+    >>> import xbackprop as xb
+    >>> model = xb.nn.Linear(2, 1)
+    >>> optimizer = xb.optim.SGD(model.parameters(), lr=0.1)
+    """
+
+    def __init__(
+        self,
+        params: ParameterSource,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def check_options(self, group: dict[str, Any]) -> None:
+        """Refuse hyperparameters that make no sense together."""
+        super().check_options(group)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError("SGD: nesterov needs momentum > 0 and dampening = 0")
+
+    def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Return the momentum's name when there is momentum."""
+        return ("momentum_buffer",) if group["momentum"] else ()
+
+    def update(
+        self,
+        flat: FlatGroup,
+        data: Array,
+        grad: Array,
+        state: dict[str, Array],
+        step: Any,
+        finite: Any,
+    ) -> None:
+        """Descend one step."""
+        group = flat.group
+        lr = cast(masked(flat.scalar("lr", group["lr"]), finite, 0.0), data)
+        if group["maximize"]:
+            grad = -grad
+        if group["weight_decay"]:
+            decay = flat.scalar("weight_decay", group["weight_decay"])
+            grad = grad + data * cast(masked(decay, finite, 0.0), data)
+        if not group["momentum"]:
+            sgd_update(data, grad, lr)
+            return
+        momentum = cast(masked(flat.scalar("momentum", group["momentum"]), finite, 1.0), data)
+        grad_factor: Any = 1.0
+        if group["dampening"]:  # the first step takes the whole gradient, as PyTorch does
+            grad_factor = 1.0 - group["dampening"] * (step > 1)
+            grad_factor = cast(grad_factor, data)
+        momentum_update(
+            data, grad, state["momentum_buffer"], lr, momentum, grad_factor,
+            nesterov=group["nesterov"],
+        )  # fmt: skip

@@ -40,10 +40,14 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run doctests and tests on cpu and the stand-in GPU; with arguments, `pytest` with them."""
     session.install(".[cli]", *group("test"))
-    if not session.posargs:
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    try:
         # --pyargs: the installed package, not the folder of the same name.
         session.run("pytest", "--doctest-modules", "--pyargs", "xbackprop")
-    session.run("pytest", *session.posargs)
+    finally:
+        session.run("pytest")
 
 
 @nox.session
@@ -131,6 +135,7 @@ def torch_parity(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, or those named: `nox -s bench -- two_two_one`."""
     session.install(".[cli]", TORCH)
-    names = session.posargs or sorted(path.stem for path in Path("benchmarks").glob("[!_]*.py"))
-    for name in names:
+    scripts = sorted(Path("benchmarks").glob("*.py"))
+    runnable = [path.stem for path in scripts if "__main__" in path.read_text(encoding="utf-8")]
+    for name in session.posargs or runnable:
         session.run("python", os.path.join("benchmarks", f"{name}.py"))

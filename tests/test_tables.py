@@ -73,15 +73,15 @@ def test_split_of_a_file_is_repeatable_and_can_be_changed(write):
     "content",
     [
         b"\xef\xbb\xbfa,b\n1,2\n3,4\n5,2\n6,4\n",
-        b"a;b\r\n1;2\r\n3;4\r\n5;2\r\n6;4\r\n",
+        b"\r\na;b\r\n\r\n1;2\r\n3;4\r\n5;2\r\n6;4\r\n",
         b"a\tb\r1\t2\r3\t4\r5\t2\r6\t4",
-        b'"a" , "b"\n"1", 2\n 3 ,"4"\n\n5,2\n   \n6,4\n\n',
+        b'"a", "b"\n"1", 2\n 3 ,"4"\n\n5,2\n   \n6,4\n\n',
         b"\na,b\n1,2\n3,4\n5,2.0\n6,+4\n",
         b'"a","b"\n"1","2"\n3,4\n5,2\n6,4',
     ],
     ids=[
         "bom",
-        "semicolon",
+        "semicolon and blank first",
         "tab and CR",
         "spaces and blank lines",
         "blank first",
@@ -145,6 +145,8 @@ def test_regression_target_in_the_middle(write):
 def test_delimiter_is_found_by_the_table_not_by_one_line(write):
     path = write("note a,b;y\n1;0\n2;1\n3;0\n4;1\n")
     assert load_table(path, target="y", test_size=2).feature_names == ("note a,b",)
+    path = write("note a,b;kind\n1;x,y\n2;z,y\n3;x,y\n4;z,y\n")  # fits both ways
+    assert load_table(path, target="kind", test_size=2).classes == ("x,y", "z,y")
     path = write("a|y\n1|0\n2|1\n3|0\n4|1\n")
     assert load_table(path, target="y", test_size=2, delimiter="|").feature_names == ("a",)
 
@@ -182,11 +184,11 @@ AB = "a,b\n1,x\n2,y\n"
         ("a;b\n1,5;x\n2;y\n", {}, "line 2, column 'a': expected a number; got '1,5'. Write"),
         ("a,b\n1,x\n,y\n", {}, "line 3, column 'a': empty cell."),
         ("a,b\n1,x\n  ,y\n", {}, "line 3, column 'a': empty cell."),
-        ("a,c,b\n1,1,x\n1,NaN,y\n", {}, "line 3, column 'c': expected a finite number; got NaN."),
-        ("a,c,b\n1,-inf,x\n1,1,y\n", {}, "line 2, column 'c': expected a finite number; got -inf."),
-        ("a,c,b\n1e39,1,x\n", {}, "line 2, column 'a': 1e39 is too large for float32."),
-        ("a,c,b\ninf,-inf,x\n", {}, "line 2, column 'a': expected a finite number; got inf."),
-        ('a,b\n"1\n",x\n\n"2\n\n","y\n"\nbad,x\n', {}, "line 8, column 'a': expected a number"),
+        ("a,c,b\n1,1,x\n1,NaN,y\n", {}, "line 3, column 'c': expected a finite number; got 'NaN'."),
+        ("a,c,b\n1,-inf,x\n1,1,y\n", {}, "line 2, column 'c': expected a finite number"),
+        ("a,c,b\n1e39,1,x\n", {}, "line 2, column 'a': '1e39' is too large for float32."),
+        ("a,c,b\ninf,-inf,x\n", {}, "line 2, column 'a': expected a finite number; got 'inf'."),
+        ('a,b\n"1\n",x\n\n"2\n\n","y\n"\nbad,x\n', {}, "line 9, column 'a': expected a number"),
         ("a,b\n1,\n2,y\n", {}, "line 2, column 'b': empty cell."),
         # records
         ("a,c,b\n1,2,x\n1,x\n", {}, "line 3, column 'b': expected 3 cells as in the header"),
@@ -202,9 +204,9 @@ AB = "a,b\n1,x\n2,y\n"
         ("a,b\n1,x\n2,x\n", {}, "line 2, column 'b': only one class, 'x', in all rows."),
         ("a,b\n1,1\n2,1.0\n", {}, "only one class, 1, in all rows."),
         ("a,b\n1,1\n2,2\n3,2.5\n", {}, "line 4, column 'b': expected a class (text or an integer); "
-         "got 2.5. Pass regression=True"),
-        ("a,b\n1,1\n2,nan\n", {}, "line 3, column 'b': expected a class; got nan."),
-        ("a,b\n1,x\n2,NaN\n", {}, "line 3, column 'b': expected a class; got NaN."),
+         "got '2.5'. Pass regression=True"),
+        ("a,b\n1,1\n2,nan\n", {}, "line 3, column 'b': expected a class; got 'nan'."),
+        ("a,b\n1,x\n2,NaN\n", {}, "line 3, column 'b': expected a class; got 'NaN'."),
         ("a,b\n1,1\n2,x\n", {"regression": True}, "line 3, column 'b': expected a number"),
         ("a,b\n1,1\n2,\n", {"regression": True}, "line 3, column 'b': empty cell."),
         ("a,b\n1,x\n2,x\n3,z\n4,y\n5,y\n", {}, "line 4, column 'b': class 'z' has this one"),
@@ -227,9 +229,11 @@ def test_csv_is_refused(write, content, options, message):
 
 
 def test_long_cells_and_wide_headers_stay_readable(write):
-    with pytest.raises(DataError, match="…") as caught:
-        load_table(write("a,b\n" + "z" * 5000 + ",x\n"), target="b")
-    assert len(str(caught.value)) < 200
+    name, cell = "n" * 5000, "z" * 5000
+    for content in (f"{name},b\n{cell},x\n", f"a,b\n1,{cell}\n2,{cell}\n", f"{name},{name}\n"):
+        with pytest.raises(DataError, match="…") as caught:
+            load_table(write(content), target="b")
+        assert len(str(caught.value)) < 250
     header = ",".join(f"column{i}" for i in range(500))
     with pytest.raises(DataError, match=r"500 in all") as caught:
         load_table(write(header + "\n"), target="b")
@@ -261,15 +265,6 @@ def test_paths_that_are_refused(write, tmp_path):
         assert message.replace("/", os.sep) in str(caught.value)
     with pytest.raises(TypeError, match="path of a file; got int"):
         load_table(3, target="kind")
-
-
-@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0,
-                    reason="root and Windows read files without permission")  # fmt: skip
-def test_file_without_permission(write, tmp_path):
-    path = write(FLOWERS)
-    (tmp_path / path).chmod(0)
-    with pytest.raises(DataError, match="cannot be read"):
-        load_table(path, target="kind")
 
 
 def test_failing_disk_is_a_data_error(write, monkeypatch):
@@ -466,17 +461,17 @@ CSV_PIECES += ["ß".encode(), "٣".encode(), b"0x1", b'""', b"9" * 400, b"9" * 5
 
 
 def mutate(data, rng):
-    """Flip, cut, repeat or insert a few bytes."""
+    """Flip a bit, or cut, repeat or insert a few bytes, up to three times."""
     changed = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(changed) + 1)
-        action = rng.randrange(4)
-        if action == 0 and at < len(changed):
-            changed[at] = rng.randrange(256)
-        elif action == 1:
-            del changed[at : at + rng.randint(1, 30)]
-        elif action == 2:
-            changed[at:at] = changed[at : at + rng.randint(1, 30)]
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        at = rng.randrange(len(changed))
+        action = rng.randrange(6)
+        if action < 3:
+            changed[at] ^= 1 << rng.randrange(8)
+        elif action == 3:
+            del changed[at : at + rng.randint(1, 10)]
+        elif action == 4:
+            changed[at:at] = changed[at : at + rng.randint(1, 10)]
         else:
             changed[at:at] = rng.randbytes(rng.randint(1, 4))
     return bytes(changed)
@@ -500,17 +495,17 @@ def load_or_refuse(path, **options):
 def test_no_bytes_make_a_csv_fail_otherwise(write):
     rng = random.Random(0)
     outcomes = []
-    for _ in range(1500):
+    for _ in range(2000):
         if rng.random() < 0.5:
             pieces = [rng.choice(CSV_PIECES) for _ in range(rng.randint(0, 30))]
-            data = rng.choice([b"", b"a,b\n1,2\n"]) + b"".join(pieces)
+            data = rng.choice([b"", b"kind,width\n1,2\n"]) + b"".join(pieces)
         else:
             data = mutate(FLOWERS.encode(), rng)
-        target = rng.choice(["kind", "b", "length"])
-        path = write(data)
-        outcomes.append(load_or_refuse(path, target=target, regression=rng.random() < 0.3))
+        options = rng.choice([{"target": "kind"}, {"target": "width", "features": ["length"]}])
+        regression = options["target"] == "width"
+        outcomes.append(load_or_refuse(write(data), regression=regression, **options))
     accepted = sum(outcome is not None for outcome in outcomes)
-    assert 20 < accepted < 1400  # both ways were taken
+    assert 50 < accepted < 1950  # both ways were taken
 
 
 def test_no_bytes_make_an_npz_fail_otherwise(write):
@@ -520,7 +515,7 @@ def test_no_bytes_make_an_npz_fail_otherwise(write):
     whole = [npz_bytes(X=X, y=Y), compressed.getvalue()]
     arrays = {"X.npy": npy_bytes(X), "y.npy": npy_bytes(Y)}
     outcomes = []
-    for _ in range(1500):
+    for _ in range(2000):
         if rng.random() < 0.5:
             data = mutate(rng.choice(whole), rng)
         else:  # a sound archive around damaged arrays
@@ -530,10 +525,11 @@ def test_no_bytes_make_an_npz_fail_otherwise(write):
             data = zip_bytes({**arrays, name: damaged})
         outcomes.append(load_or_refuse(write(data, "d.npz"), regression=rng.random() < 0.3))
     accepted = sum(outcome is not None for outcome in outcomes)
-    assert 20 < accepted < 1400
+    assert 50 < accepted < 1950
 
 
 def test_a_loaded_table_trains_from_batches(write):
     split = load_table(write(FLOWERS), target="kind")
-    sizes = [len(y) for _, y in xb.data.batches(split.x_train, split.y_train, 3, rng=0)]
+    training = (split.x_train, split.y_train)
+    sizes = [len(y) for _, y in xb.data.batches(*training, 3, rng=0, device="cpu")]
     assert sizes == [3, 3, 2]

@@ -99,21 +99,27 @@ class Op:
         self.formula = formula
         self.flops = flops
         self.kernels: dict[str, list[Kernel]] = {}
+        self._positional = frozenset(
+            parameter.name
+            for parameter in inspect.signature(reference).parameters.values()
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        )
         self._direct = False  # True once known that a CPU call is just the reference
         self._make_saved: Callable[[Any], Any] | None = None
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        # The gradient of a loss starts as the number 1.0, so the second argument may tell as well.
-        first = args[1] if type(args[0]) is float else args[0]
-        if self._direct and not _observing and type(first) is np.ndarray:
-            try:
-                result = self.reference(*args, **options)
-            except TypeError:
-                find_device(self.name, args, options)  # explains a mix of host and device arrays
-                raise
-            if self._make_saved is None:
-                return result
-            return result[0], self._make_saved(result[1])
+        if self._direct and not _observing and args:
+            # A loss's gradient starts as the number 1.0, so the second argument may tell as well.
+            first = args[1] if type(args[0]) is float and len(args) > 1 else args[0]
+            if type(first) is np.ndarray:
+                try:
+                    result = self.reference(*args, **options)
+                except TypeError:
+                    find_device(self.name, args, options)  # explains a mix of host and device
+                    raise
+                if self._make_saved is None:
+                    return result
+                return result[0], self._make_saved(result[1])
         return self._dispatch(args, options)
 
     def kernel(
@@ -161,10 +167,12 @@ class Op:
         return None
 
     def _dispatch(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        args, options = self._by_position(args, options)
         device = find_device(self.name, args, options)
         _load_kernels("cuda" if device.kind == "fake" else device.kind)
         self._learn_saved_names()
-        self._direct = not self.kernels.get("cpu")
+        if device.kind == "cpu":  # only now are the cpu kernels loaded
+            self._direct = not self.kernels.get("cpu")
         if not _observers.get():
             return self._run(device, args, options)
         call = OpCall(self, args, options, device, _depth.get())
@@ -178,6 +186,15 @@ class Op:
         for observer in _observers.get():
             observer.after(call, result)
         return result
+
+    def _by_position(
+        self, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Put arguments given by name into their places, where kernels and observers look."""
+        if self._positional.isdisjoint(options):
+            return args, options
+        bound = inspect.signature(self.reference).bind(*args, **options)
+        return bound.args, bound.kwargs
 
     def _run(self, device: Device, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         kernel = self.select(device, args)

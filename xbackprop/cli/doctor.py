@@ -22,7 +22,7 @@ from xbackprop.backend.device import (
     explain_default_device,
     parse_device,
 )
-from xbackprop.backend.probe import CudaReport, CudaState, probe_cuda, size_text
+from xbackprop.backend.probe import CudaDeviceInfo, CudaReport, CudaState, probe_cuda, size_text
 
 SCHEMA = 1  # of the JSON form; grows when a key is renamed or removed, not when one is added
 
@@ -212,14 +212,26 @@ def _software_lines(report: CudaReport, width: int) -> Iterator[str]:
 def _device_lines(report: CudaReport) -> Iterator[str]:
     if not report.devices:
         yield "  none seen"
-    name_width = max((len(device.name) for device in report.devices), default=0)
-    for device in report.devices:
-        memory = f"{size_text(device.free_bytes)} free of {size_text(device.total_bytes)}"
-        state = "not tried" if device.state is None else device.state.value
-        yield (
-            f"  {f'cuda:{device.index}':<{_LABEL_WIDTH}}{device.name:<{name_width}}  {memory}"
-            f"  compute capability {device.compute_capability}  {state}"
+        return
+    rows = [
+        (
+            device.name,
+            _memory_text(device),
+            f"compute capability {device.compute_capability}",
+            "not tried" if device.state is None else device.state.value,
         )
+        for device in report.devices
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for device, row in zip(report.devices, rows, strict=True):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield f"  {f'cuda:{device.index}':<{_LABEL_WIDTH}}{'   '.join(cells)}".rstrip()
+
+
+def _memory_text(device: CudaDeviceInfo) -> str:
+    if device.free_bytes is None:
+        return f"{size_text(device.total_bytes)}, free unknown"
+    return f"{size_text(device.free_bytes)} free of {size_text(device.total_bytes)}"
 
 
 def _check_text(ok: bool | None, detail: str) -> str:

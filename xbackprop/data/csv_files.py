@@ -1,6 +1,7 @@
 """Read a CSV file into numbers and labels, and name the line and the column of what is wrong."""
 
 import array
+import contextlib
 import csv
 import difflib
 import math
@@ -11,7 +12,7 @@ from typing import TextIO
 
 import numpy as np
 
-from xbackprop.data.errors import DataError
+from xbackprop.data.errors import DataError, quote
 
 DELIMITERS = (",", ";", "\t")
 _LARGEST = float(np.finfo(np.float32).max)
@@ -74,7 +75,7 @@ def read_csv(
         When the file cannot be opened or read.
     """
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n '):
-        raise DataError(f"delimiter expects one character, such as ';'; got {delimiter!r}.")
+        raise DataError(f"delimiter expects one character, such as ';'; got {quote(delimiter)}.")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             chosen = delimiter or _sniff_delimiter(file, target)
@@ -112,11 +113,12 @@ def _sniff_delimiter(file: TextIO, target: str | None) -> str:
     for delimiter in DELIMITERS:
         file.seek(0)
         reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=True)
-        try:
-            header = next(reader, [])
-            fits = len(next(reader, header)) == len(header) > 1
-        except csv.Error:  # not with this delimiter
-            continue
+        header: list[str] = []
+        fits = False
+        with contextlib.suppress(csv.Error):  # reading the table with the best one tells where
+            records = (cells for cells in reader if any(cell.strip() for cell in cells))
+            header = next(records, [])
+            fits = len(next(records, header)) == len(header) > 1
         score = (target in [cell.strip() for cell in header], fits, len(header))
         if score > best_score:
             best, best_score = delimiter, score
@@ -131,14 +133,14 @@ def _read_header(path: Path, records: Iterator[tuple[int, list[str]]]) -> tuple[
     if all(_is_number(name) for name in header):
         raise DataError(
             f"{path}, line {line}: expected a header with the names of the columns; "
-            f"got numbers only ({_shorten(', '.join(header))}). Add a first line with names."
+            f"got numbers only ({_list_names(header)}). Add a first line with names."
         )
     first_seen: dict[str, int] = {}
     for number, name in enumerate(header, 1):
         if name and name in first_seen:
             raise DataError(
-                f"{path}, line {line}, column {number}: duplicate header {name!r}, also the name "
-                f"of column {first_seen[name]}. Rename one."
+                f"{path}, line {line}, column {number}: duplicate header {quote(name)}, also the "
+                f"name of column {first_seen[name]}. Rename one."
             )
         first_seen[name] = number
     return line, header
@@ -156,10 +158,12 @@ def _find_column(where: str, header: list[str], name: str, role: str) -> int:
     close = difflib.get_close_matches(name, header, n=1) or [
         other for other in header if other.lower() == name.lower()
     ]
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = f" Did you mean {quote(close[0])}?" if close else ""
     if any(_is_number(other) for other in header):
         hint += " This line looks like data: the first line must hold the names of the columns."
-    raise DataError(f"{where}: no {role} {name!r}. The columns are {_list_names(header)}.{hint}")
+    raise DataError(
+        f"{where}: no {role} {quote(name)}. The columns are {_list_names(header)}.{hint}"
+    )
 
 
 def _find_features(
@@ -175,20 +179,22 @@ def _find_features(
                 )
         if not columns:
             raise DataError(
-                f"{where}: only one column, {header[target]!r}, and no features. Expected columns "
-                "separated by a comma, a semicolon or a tab."
+                f"{where}: only one column, {quote(header[target])}, and no features. "
+                "Expected columns separated by a comma, a semicolon or a tab."
             )
         return columns
     if isinstance(features, str):
-        raise TypeError(f"features expects a list of column names; got the text {features!r}.")
+        raise TypeError(f"features expects a list of column names; got the text {quote(features)}.")
     columns = [_find_column(where, header, name, "feature column") for name in features]
     if not columns:
         raise DataError(f"{where}: the list of features is empty. Name at least one column.")
     if target in columns:
-        raise DataError(f"{where}: column {header[target]!r} is the target and a feature as well.")
+        raise DataError(
+            f"{where}: column {quote(header[target])} is the target and a feature as well."
+        )
     for index in columns:
         if columns.count(index) > 1:
-            raise DataError(f"{where}: column {header[index]!r} is listed as a feature twice.")
+            raise DataError(f"{where}: column {quote(header[index])} is listed as a feature twice.")
     return columns
 
 
@@ -221,7 +227,7 @@ def _read_rows(
         if not has_numeric_target:
             label = cells[target].strip()
             if not label:
-                raise DataError(f"{path}, line {line}, column {header[target]!r}: empty cell.")
+                raise DataError(f"{path}, line {line}, column {quote(header[target])}: empty cell.")
             labels.append(known.setdefault(label, label))
         numbers.extend(array.array("f", values))
         lines.append(line)
@@ -238,7 +244,7 @@ def _explain_number(
     for index, text in zip(columns, texts, strict=True):
         problem = _describe_bad_number(text)
         if problem:
-            column = repr(header[index]) if header[index] else str(index + 1)
+            column = quote(header[index]) if header[index] else str(index + 1)
             return DataError(f"{path}, line {line}, column {column}: {problem}")
     return DataError(f"{path}, line {line}: expected finite numbers.")
 
@@ -254,18 +260,18 @@ def _describe_bad_number(text: str) -> str | None:
             if comma
             else "Encode it as a number or leave the column out with features."
         )
-        return f"expected a number; got {_shorten(repr(stripped))}. {hint}"
+        return f"expected a number; got {quote(stripped)}. {hint}"
     value = float(stripped)
     if not math.isfinite(value):
-        return f"expected a finite number; got {_shorten(stripped)}."
+        return f"expected a finite number; got {quote(stripped)}."
     if abs(value) > _LARGEST:
-        return f"{_shorten(stripped)} is too large for float32."
+        return f"{quote(stripped)} is too large for float32."
     return None
 
 
 def _explain_ragged(path: Path, line: int, cells: list[str], header: list[str]) -> DataError:
     if len(cells) < len(header):
-        column = f"column {header[len(cells)]!r}"
+        column = f"column {quote(header[len(cells)])}"
     else:
         column = f"column {len(header) + 1}"
     return DataError(
@@ -298,9 +304,5 @@ def _is_number(text: str) -> bool:
 
 
 def _list_names(names: Sequence[str], limit: int = 20) -> str:
-    listed = ", ".join(_shorten(repr(name)) for name in names[:limit])
+    listed = ", ".join(quote(name) for name in names[:limit])
     return listed if len(names) <= limit else f"{listed}, … ({len(names)} in all)"
-
-
-def _shorten(text: str, limit: int = 40) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -107,4 +107,4 @@ def _like(template: Any, value: Any) -> Any:
         if array.shape != template.shape:
             raise ValueError(f"expected {template.shape} numbers, got {array.shape}")
         return array
-    return type(template)(value)
+    return value

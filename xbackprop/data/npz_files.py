@@ -8,7 +8,7 @@ from typing import IO
 
 import numpy as np
 
-from xbackprop.data.errors import DataError
+from xbackprop.data.errors import DataError, quote
 
 _SPLIT_NAMES = ("x_train", "y_train", "x_test", "y_test")
 _EXPECTED = "Expected the arrays X and y, or x_train, y_train, x_test and y_test"
@@ -60,7 +60,7 @@ def _find_arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipI
             continue
         name = info.filename.removesuffix(".npy").lower()
         if name in present:
-            raise DataError(f"{path}: array {name!r} is in the file twice, but for the case.")
+            raise DataError(f"{path}: array {quote(name)} is in the file twice, but for the case.")
         present[name] = info
     for wanted in (("x", "y"), _SPLIT_NAMES):
         if all(name in present for name in wanted):
@@ -69,12 +69,12 @@ def _find_arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipI
                 raise DataError(f"{path}: holds both forms. {_EXPECTED}, not both.")
             return {name: present[name] for name in wanted}
     names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
-    listed = ", ".join(repr(name) for name in names[:20]) or "none"
+    listed = ", ".join(quote(name) for name in names[:20]) or "none"
     raise DataError(f"{path}: {_EXPECTED}; the file holds {listed}.")
 
 
 def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    where = f"{path}, array {info.filename.removesuffix('.npy')!r}"
+    where = f"{path}, array {quote(info.filename.removesuffix('.npy'))}"
     try:
         with archive.open(info) as file:
             version = np.lib.format.read_magic(file)
@@ -92,7 +92,9 @@ def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
             f"{where}: holds Python objects, which only unpickling could read, and unpickling runs "
             "code from the file. Save arrays of numbers."
         )
-    raise DataError(f"{where}: expected numbers (or text as labels); got dtype {dtype}.")
+    raise DataError(
+        f"{where}: expected numbers (or text as labels); got dtype {quote(str(dtype))}."
+    )
 
 
 def _read_header(

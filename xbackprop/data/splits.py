@@ -150,7 +150,7 @@ def _count_test_samples(length: int, test_size: float) -> int:
     if isinstance(test_size, int | np.integer):
         count = int(test_size)
     elif 0.0 < test_size < 1.0:
-        count = math.ceil(test_size * length - 1e-9)  # 0.1 * 30 is 3.0000000000000004
+        count = math.ceil(test_size * length - 1e-9)  # 0.07 * 100 is 7.000000000000001
     else:
         raise ValueError(
             "test_size expects a fraction between 0 and 1 or a whole number of samples; "

@@ -9,7 +9,7 @@ import numpy as np
 
 from xbackprop.data.arrays import check_finite
 from xbackprop.data.csv_files import read_csv
-from xbackprop.data.errors import DataError
+from xbackprop.data.errors import DataError, quote
 from xbackprop.data.npz_files import read_npz
 from xbackprop.data.splits import Split, split_indices
 from xbackprop.data.targets import ClassLabels, classes_of_array, classes_of_cells
@@ -117,7 +117,7 @@ def _check_path(path: str | os.PathLike[str]) -> Path:
     if not checked.exists():
         raise DataError(f"{checked}: no such file.{_suggest_file(checked)}")
     if checked.suffix.lower() not in EXTENSIONS:
-        received = f"extension {checked.suffix!r}" if checked.suffix else "no extension"
+        received = f"extension {quote(checked.suffix)}" if checked.suffix else "no extension"
         raise DataError(f"{checked}: {received}. Expected a {valid} file.")
     return checked
 
@@ -153,7 +153,7 @@ def _load_csv(
     )
 
     def locate(row: int) -> str:
-        return f"line {table.lines[row]}, column {target!r}"
+        return f"line {table.lines[row]}, column {quote(target)}"
 
     if regression:
         return table.numbers[:, :-1], table.numbers[:, -1:], table.names, locate
@@ -226,7 +226,7 @@ def _check_class_sizes(path: Path, labels: ClassLabels, locate: Callable[[int], 
         code = int(np.argmin(counts))
         row = int(np.argmax(labels.codes == code))
         raise DataError(
-            f"{path}, {locate(row)}: class {labels.classes[code]!r} has this one row only, and a "
-            "stratified split needs two of each class. Pass stratify=False, or regression=True if "
-            "the target is a quantity."
+            f"{path}, {locate(row)}: class {quote(labels.classes[code])} has this one row only, "
+            "and a stratified split needs two of each class. Pass stratify=False, or "
+            "regression=True if the target is a quantity."
         )

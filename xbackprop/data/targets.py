@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xbackprop.data.errors import DataError
+from xbackprop.data.errors import DataError, quote
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def classes_of_cells(path: Path, cells: list[str], locate: Callable[[int], str])
         numbers[cell] = number
         if number is not None and not math.isfinite(number):
             raise DataError(
-                f"{path}, {locate(cells.index(cell))}: expected a class; got {cell[:40]}."
+                f"{path}, {locate(cells.index(cell))}: expected a class; got {quote(cell)}."
             )
     labels: dict[str, Any] = {cell: cell for cell in numbers}
     if all(number is not None for number in numbers.values()):
@@ -67,11 +67,11 @@ def classes_of_cells(path: Path, cells: list[str], locate: Callable[[int], str])
             if labels[cell] is None:
                 raise DataError(
                     f"{path}, {locate(cells.index(cell))}: expected a class (text or an integer); "
-                    f"got {cell[:40]}. Pass regression=True if the target is a quantity."
+                    f"got {quote(cell)}. Pass regression=True if the target is a quantity."
                 )
     classes = tuple(sorted(set(labels.values())))
     if len(classes) == 1:
-        raise DataError(f"{path}, {locate(0)}: only one class, {classes[0]!r}, in all rows.")
+        raise DataError(f"{path}, {locate(0)}: only one class, {quote(classes[0])}, in all rows.")
     code_of = {label: code for code, label in enumerate(classes)}
     codes = np.array([code_of[labels[cell]] for cell in cells], dtype=np.int64)
     return ClassLabels(codes, classes)
@@ -124,15 +124,15 @@ def classes_of_array(
     labels = tuple(str(v) if y.dtype.kind == "U" else int(v) for v in found)
     if known is None:
         if len(labels) == 1:
-            raise DataError(f"{path}, array {name!r}: only one class, {labels[0]!r}.")
+            raise DataError(f"{path}, array {name!r}: only one class, {quote(labels[0])}.")
         return ClassLabels(codes.astype(np.int64), labels)
     code_of = {label: code for code, label in enumerate(known)}
     for label in labels:
         if label not in code_of:
             row = int(np.argmax(codes == labels.index(label)))
             raise DataError(
-                f"{path}, array {name!r}: class {label!r} at index {row} is not in y_train, "
-                f"whose classes are {', '.join(repr(c) for c in known[:20])}."
+                f"{path}, array {name!r}: class {quote(label)} at index {row} is not in y_train, "
+                f"whose classes are {', '.join(quote(c) for c in known[:20])}."
             )
     mapping = np.array([code_of[label] for label in labels], dtype=np.int64)
     return ClassLabels(mapping[codes], known)

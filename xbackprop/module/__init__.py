@@ -3,8 +3,9 @@
 from xbackprop.module.base import Module
 from xbackprop.module.frame import (
     Saved,
+    as_one_call,
+    current_frame,
     describe_layer,
-    frame,
     inference,
     layer_path,
     replay,
@@ -17,8 +18,9 @@ __all__ = [
     "Module",
     "Parameter",
     "Saved",
+    "as_one_call",
+    "current_frame",
     "describe_layer",
-    "frame",
     "inference",
     "layer_path",
     "replay",

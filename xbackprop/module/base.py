@@ -12,8 +12,8 @@ from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import config as _config
 from xbackprop.module import state as _state
 from xbackprop.module.frame import (
+    current_frame,
     describe_layer,
-    frame,
     inference,
     wrap_backward,
     wrap_forward,
@@ -79,7 +79,7 @@ class Module:
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Return the output alone; nothing is saved, at most one activation is alive."""
-        if frame.inference:
+        if current_frame().inference:
             return self.forward(*inputs, **options)[0]
         with inference():
             return self.forward(*inputs, **options)[0]
@@ -154,12 +154,12 @@ class Module:
 
     def read_buffer(self, name: str) -> Array:
         """Return a buffer as the running call sees it: with the call's own pending updates."""
-        pending = frame.updates.get((id(self), name))
+        pending = current_frame().updates.get((id(self), name))
         return self.__dict__["_buffers"][name] if pending is None else pending[2]
 
     def update_buffer(self, name: str, array: Array) -> None:
         """Give a buffer a new value when the outermost forward returns, and not if it fails."""
-        frame.updates[(id(self), name)] = (self, name, array)
+        current_frame().updates[(id(self), name)] = (self, name, array)
 
     def commit_buffer(self, name: str, array: Array) -> None:
         """Write a pending update into the existing buffer."""
@@ -261,6 +261,10 @@ class Module:
                         moved = moved.astype(dtype)
                 buffers[name] = moved
         return self
+
+    def replicate(self) -> Self:
+        """Share the data and own the gradients, to train in threads; not there yet."""
+        raise NotImplementedError("Module.replicate: training one model in several threads")
 
     @property
     def device(self) -> Device | None:

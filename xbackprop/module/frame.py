@@ -21,34 +21,65 @@ _NO_SAVED: Any = object()
 
 
 class Saved:
-    """What one forward saved for its backward; opaque to composites, emptied by the backward."""
+    """What an outermost forward saved for its backward: opaque, and emptied by the backward.
+
+    Inside a network a child's ``saved`` is passed on bare, since only its parent holds it.
+    """
 
     __slots__ = ("clock", "content")
 
     def __init__(self, content: Any, clock: int) -> None:
-        self.content = content
-        self.clock = clock
+        self.content = content  # shared by nobody else; the backward empties it
+        self.clock = clock  # of the parameters when the forward ran
 
     def __repr__(self) -> str:
         return "Saved(consumed)" if self.content is _CONSUMED else f"Saved({self.content!r})"
 
 
-class Frame(threading.local):
-    """The state of the calls running in this thread."""
+class Frame:
+    """The state of the calls running in one thread.
+
+    Attributes
+    ----------
+    stack : list of Module
+        The modules that are running, outermost first.
+    updates : dict
+        Buffers that the running call will change when it succeeds.
+    inference : bool
+        Nothing is saved.
+    keep : bool
+        Backwards leave ``saved`` usable.
+    is_quiet : bool
+        Floating-point warnings are off and the device is set: see :func:`as_one_call`.
+    """
+
+    __slots__ = ("inference", "is_quiet", "keep", "stack", "updates")
 
     def __init__(self) -> None:
         self.stack: list[Module] = []
         self.updates: dict[tuple[int, str], tuple[Module, str, Array]] = {}
         self.inference = False
         self.keep = False
+        self.is_quiet = False
 
 
-frame = Frame()
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.frame = Frame()
+
+
+_local = _Local()
 _commit_lock = threading.Lock()
+
+
+def current_frame() -> Frame:
+    """Return this thread's frame."""
+    return _local.frame
 
 
 def layer_path() -> str:
     """Return the path of the layer that is running, such as ``encoder.0.linear``."""
+    frame = _local.frame
     names = [type(frame.stack[0]).__name__] if frame.stack else []
     for parent, child in zip(frame.stack, frame.stack[1:], strict=False):
         known = (name for name, module in parent.named_children() if module is child)
@@ -59,7 +90,7 @@ def layer_path() -> str:
 def describe_layer(module: "Module") -> str:
     """Name a layer for an error message: its class, and its path inside a network."""
     name = type(module).__name__
-    return f"{name} ({layer_path()})" if len(frame.stack) > 1 else name
+    return f"{name} ({layer_path()})" if len(_local.frame.stack) > 1 else name
 
 
 def wrap_forward(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,43 +98,50 @@ def wrap_forward(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def forward(self: "Module", *inputs: Any, **options: Any) -> Any:
+        frame = _local.frame
         stack = frame.stack
         if not stack:
-            return _outermost_forward(function, self, inputs, options)
+            output, saved = _outermost(frame, function, self, inputs, options)
+            return output, None if frame.inference else Saved(saved, Parameter.clock)
         if stack[-1] is self:  # super().forward(): one frame for both
             return function(self, *inputs, **options)
         stack.append(self)
         try:
-            output, saved = function(self, *inputs, **options)
+            result = function(self, *inputs, **options)
         finally:
             stack.pop()
-        return output, None if frame.inference else Saved(saved, Parameter.clock)
+        return (result[0], None) if frame.inference else result
 
     return forward
 
 
-def _outermost_forward(
+def _outermost(
+    frame: Frame,
     function: Callable[..., Any],
     module: "Module",
     inputs: tuple[Any, ...],
     options: dict[str, Any],
 ) -> Any:
+    """Run the call that no other call of this thread contains, and commit what it updates."""
+    for value in inputs:
+        if type(value) is np.ndarray and not value.dtype.isnative:
+            inputs = tuple(_native(value) for value in inputs)
+            break
     frame.stack.append(module)
     try:
-        with np.errstate(all="ignore"):
-            if inputs and type(inputs[0]) is np.ndarray:
-                output, saved = function(module, *inputs, **options)
-            else:
-                with _device_of_call(inputs).activate():
-                    output, saved = function(module, *inputs, **options)
-                    commit_updates()
+        if frame.is_quiet:
+            result = function(module, *inputs, **options)
+        else:
+            values = inputs or tuple(options.values())  # forward(x=x)
+            with _place(values), np.errstate(all="ignore"):
+                result = function(module, *inputs, **options)
         if frame.updates:
             commit_updates()
+        return result
     finally:
         frame.stack.pop()
         if frame.updates:
             frame.updates.clear()  # a refused call changes nothing
-    return output, None if frame.inference else Saved(saved, Parameter.clock)
 
 
 def wrap_backward(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,37 +157,38 @@ def wrap_backward(function: Callable[..., Any]) -> Callable[..., Any]:
         grad_output: Any,
         saved: Any = _NO_SAVED,
         *,
+        input_grad: bool = True,
         keep: bool | None = None,
         **options: Any,
     ) -> Any:
+        if not input_grad and takes_input_grad:
+            options["input_grad"] = False
+        frame = _local.frame
         stack = frame.stack
-        if stack and stack[-1] is self:  # super().backward()
-            return function(self, grad_output, saved, **options)
-        content = saved.content if saved.__class__ is Saved else _NO_SAVED
-        if content is _NO_SAVED or content is _CONSUMED:
-            raise _explain_saved(self, saved)
-        if saved.clock != Parameter.clock:
-            _refuse_stale(self, saved.clock)
         if keep is not None and keep is not frame.keep:
             with _keeping(keep):
                 return backward(self, grad_output, saved, **options)
-        if not frame.keep:
-            saved.content = _CONSUMED
-        if not takes_input_grad and options:
-            options.pop("input_grad", None)
         if stack:
+            if stack[-1] is self:  # super().backward()
+                return function(self, grad_output, saved, **options)
+            if saved.__class__ is Saved or saved is _NO_SAVED:
+                saved = _open(self, saved, frame.keep)
             stack.append(self)
             try:
-                return function(self, grad_output, content, **options)
+                if options:
+                    return function(self, grad_output, saved, **options)
+                return function(self, grad_output, saved)
             finally:
                 stack.pop()
+        saved = _open(self, saved, frame.keep)
+        if type(grad_output) is np.ndarray and not grad_output.dtype.isnative:
+            grad_output = _native(grad_output)
         stack.append(self)
         try:
-            with np.errstate(all="ignore"):
-                if type(grad_output) is np.ndarray or _starts_on_host(content):
-                    return function(self, grad_output, content, **options)
-                with _device_of_call((grad_output, content)).activate():
-                    return function(self, grad_output, content, **options)
+            if frame.is_quiet:
+                return function(self, grad_output, saved, **options)
+            with _place((grad_output, saved)), np.errstate(all="ignore"):
+                return function(self, grad_output, saved, **options)
         finally:
             stack.pop()
 
@@ -158,6 +197,7 @@ def wrap_backward(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _keeping(keep: bool) -> Iterator[None]:
+    frame = _local.frame
     before, frame.keep = frame.keep, keep
     try:
         yield
@@ -168,6 +208,7 @@ def _keeping(keep: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def inference() -> Iterator[None]:
     """Run forwards without saving: each layer's ``saved`` is dropped as soon as it is made."""
+    frame = _local.frame
     before, frame.inference = frame.inference, True
     try:
         yield
@@ -178,6 +219,7 @@ def inference() -> Iterator[None]:
 @contextlib.contextmanager
 def replay(state: "dict[tuple[int, str], tuple[Module, str, Array]]") -> Iterator[None]:
     """Run forwards as they ran at an earlier state, and discard what they would update."""
+    frame = _local.frame
     before, frame.updates = frame.updates, dict(state)
     try:
         yield
@@ -188,6 +230,7 @@ def replay(state: "dict[tuple[int, str], tuple[Module, str, Array]]") -> Iterato
 @contextlib.contextmanager
 def saving() -> Iterator[None]:
     """Let forwards save again inside a backward that runs them anew."""
+    frame = _local.frame
     before, frame.inference = frame.inference, False
     try:
         yield
@@ -197,7 +240,7 @@ def saving() -> Iterator[None]:
 
 def unwind(saved: list[Any]) -> Iterator[Any]:
     """Yield a container's children's ``saved``, last first, letting go of each one."""
-    if frame.keep:
+    if _local.frame.keep:
         yield from reversed(saved)
         return
     while saved:
@@ -206,31 +249,84 @@ def unwind(saved: list[Any]) -> Iterator[Any]:
 
 def commit_updates() -> None:
     """Write the state that the finished call produced into the modules' buffers."""
+    frame = _local.frame
     with _commit_lock:
         for module, name, array in frame.updates.values():
             module.commit_buffer(name, array)
     frame.updates.clear()
 
 
-def _starts_on_host(content: Any) -> bool:
-    """Tell that a loss's `saved` starts with a host array; its gradient may be a plain number."""
-    return isinstance(content, tuple) and bool(content) and type(content[0]) is np.ndarray
+def _native(value: Any) -> Any:
+    """Return a host array in this machine's byte order, so that no layer has to think of it."""
+    is_foreign = type(value) is np.ndarray and not value.dtype.isnative
+    return value.astype(value.dtype.newbyteorder("=")) if is_foreign else value
+
+
+_ON_HOST: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+
+
+def _place(values: tuple[Any, ...]) -> contextlib.AbstractContextManager[Any]:
+    """Make the device of a call's first array current, so that work is allocated where it lives."""
+    if values and type(values[0]) is np.ndarray:  # first of all the common case
+        return _ON_HOST
+    device = _device_of_call(values)
+    return _ON_HOST if device is CPU else device.activate()
+
+
+class as_one_call:  # noqa: N801  (a context manager that reads as a function)
+    """Run several forwards and backwards under one set of warnings off and one current device.
+
+    Parameters
+    ----------
+    *values : array or tuple of arrays
+        The inputs; the first array says which device.
+    """
+
+    __slots__ = ("_errstate", "_frame", "_opened", "_place")
+
+    def __init__(self, *values: Any) -> None:
+        self._frame = _local.frame
+        self._opened = not (self._frame.is_quiet or self._frame.stack)
+        if self._opened:
+            self._place = _place(values)
+            self._errstate = np.errstate(all="ignore")
+
+    def __enter__(self) -> None:
+        if self._opened:
+            self._place.__enter__()
+            self._errstate.__enter__()
+            self._frame.is_quiet = True
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._opened:
+            self._frame.is_quiet = False
+            self._errstate.__exit__(*exception)
+            self._place.__exit__(*exception)
 
 
 def _device_of_call(values: tuple[Any, ...]) -> Device:
-    """Return the device of the first array found, so that work is allocated where it lives."""
+    """Return the device of the first array found."""
     for value in values:
-        if isinstance(value, (tuple, list)):
-            place = _device_of_call(tuple(value))
-            if place != CPU:
+        inside = value.content if value.__class__ is Saved else value
+        if isinstance(inside, (tuple, list)):
+            place = _device_of_call(tuple(inside))
+            if place is not CPU:
                 return place
-        elif isinstance(value, Saved):
-            place = _device_of_call((value.content,))
-            if place != CPU:
-                return place
-        elif is_array(value):
-            return device_of(value)
+        elif is_array(inside):
+            return device_of(inside)
     return CPU
+
+
+def _open(module: "Module", saved: Any, keep: bool) -> Any:
+    """Take the content out of a ``Saved``, once, and only while the parameters are the same."""
+    if saved.__class__ is not Saved or saved.content is _CONSUMED:
+        raise _explain_saved(module, saved)
+    if saved.clock != Parameter.clock:
+        _refuse_stale(module, saved.clock)
+    content = saved.content
+    if not keep:
+        saved.content = _CONSUMED
+    return content
 
 
 def _explain_saved(module: "Module", saved: Any) -> Exception:
@@ -252,7 +348,7 @@ def _explain_saved(module: "Module", saved: Any) -> Exception:
 
 
 def _refuse_stale(module: "Module", clock: int) -> None:
-    for name, parameter in module.own_parameters():
+    for name, parameter in module.named_parameters():
         if parameter.version > clock:
             raise RuntimeError(
                 f"{describe_layer(module)}.backward: parameter {name!r} changed since the forward "

@@ -5,7 +5,16 @@ from typing import Any
 
 from xbackprop.backend.array_module import Array
 from xbackprop.initializers import RandomSource, as_generator
-from xbackprop.module import Module, describe_layer, frame, inference, replay, saving, unwind
+from xbackprop.module import (
+    Module,
+    Parameter,
+    current_frame,
+    describe_layer,
+    inference,
+    replay,
+    saving,
+    unwind,
+)
 
 
 class Sequential(Module):
@@ -76,19 +85,16 @@ class Sequential(Module):
     def backward(self, grad_output: Any, saved: Any, *, input_grad: bool = True) -> Any:
         """Pass the gradient back through all layers."""
         first = 0 if input_grad else self._first_trainable()
-        position = len(self._order)
-        for layer_saved in unwind(saved):
-            position -= 1
-            if position < first:
-                return None
-            grad_output = self._order[position].backward(
-                grad_output, layer_saved, input_grad=input_grad or position > first
-            )
-        return grad_output
+        if first == len(self._order):
+            return grad_output if input_grad else None
+        layers_saved = unwind(saved)
+        for position in range(len(self._order) - 1, first, -1):
+            grad_output = self._order[position].backward(grad_output, next(layers_saved))
+        return self._order[first].backward(grad_output, next(layers_saved), input_grad=input_grad)
 
     def _first_trainable(self) -> int:
         for position, layer in enumerate(self._order):
-            if next(layer.parameters(), None) is not None:
+            if has_parameters(layer):
                 return position
         return len(self._order)
 
@@ -103,6 +109,14 @@ class Sequential(Module):
             names = list(self._layers)[index]
             return Sequential({name: self._layers[name] for name in names})
         return self._order[index]
+
+
+def has_parameters(module: Module) -> bool:
+    """Tell whether a module or anything below it has parameters; asked in every step."""
+    for value in vars(module).values():
+        if value.__class__ is Parameter:
+            return True
+    return any(has_parameters(child) for child in module.children())
 
 
 class Residual(Module):
@@ -174,7 +188,7 @@ class Recompute(Module):
 
     def forward(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:
         """Return the module's output; save its inputs only."""
-        state = {} if frame.inference else self._state_before()
+        state = {} if current_frame().inference else self._state_before()
         with inference():
             output, _ = self.module.forward(*inputs, **options)
         return output, (inputs, options, state)

@@ -58,10 +58,12 @@ def half_squared_error_backward(grad_output: Array, difference: Array) -> Array:
 
 
 def _batch_factor(difference: Array) -> float:
-    return mean_factor(len(difference) if difference.ndim > 1 else 1, "mean")
+    if difference.ndim < 2:
+        return 1.0
+    return 1.0 / len(difference) if len(difference) else math.nan
 
 
-@op
+@op(formula="loss = (log(exp(logits).sum(1)) - logits[arange(len(target)), target]).mean()")
 def cross_entropy_forward(
     logits: Array,
     target: Array,
@@ -116,7 +118,10 @@ def cross_entropy_forward(
     return losses, (logits, target, normalizer, weight)
 
 
-@op
+@op(
+    formula="grad = grad_output / len(target) "
+    "* (exp(logits - normalizer) - (target[:, None] == arange(logits.shape[1])))",
+)
 def cross_entropy_backward(
     grad_output: Array,
     logits: Array,
@@ -145,7 +150,9 @@ def cross_entropy_backward(
     if reduction == "none":
         return grad * _over_classes(grad_output, axis)
     if reduction == "mean":
-        grad_output = grad_output / sample_weight.sum()
+        total = sample_weight.sum()
+        # Where every label is ignored the loss is NaN and its gradient 0, as in PyTorch.
+        grad_output = xp.where(total == 0, 0, grad_output / total)
     return (grad * grad_output).astype(logits.dtype)
 
 
@@ -178,7 +185,7 @@ def _targets(
     xp = get_array_module(logits)
     axis = _class_axis(logits)
     number = logits.shape[axis]
-    classes = _along(xp.arange(number, dtype=target.dtype), logits)
+    classes = _along(xp.arange(number), logits)  # not in target's dtype: uint8 ends at 255
     one_hot = xp.expand_dims(target, axis) == classes
     if weight is None:
         sample_weight = xp.ones(target.shape, dtype=logits.dtype)
@@ -197,16 +204,16 @@ def bce_loss_forward(
     output: Array, target: Array, weight: Array | None = None, *, reduction: str = "mean"
 ) -> tuple[Array, Any]:
     """Compute ``-(y log p + (1 - y) log(1 - p))``, logarithms not below -100 as in PyTorch."""
-    xp = get_array_module(output)
     log_p, log_q = _clamped_logs(output)
     losses = -(target * log_p + (1 - target) * log_q)
     if weight is not None:
         losses = losses * weight
-    del xp
     return reduce_loss(losses, reduction), (output, target, weight)
 
 
-@op
+@op(
+    formula="grad = grad_output / output.size * (output - target) / (output * (1 - output))",
+)
 def bce_loss_backward(
     grad_output: Array,
     output: Array,
@@ -252,7 +259,7 @@ def bce_with_logits_forward(
     return reduce_loss(losses, reduction), (output, target, weight, pos_weight)
 
 
-@op
+@op(formula="grad = grad_output / output.size * (1 / (1 + exp(-output)) - target)")
 def bce_with_logits_backward(
     grad_output: Array,
     output: Array,

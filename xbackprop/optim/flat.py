@@ -1,6 +1,6 @@
 """The optimizer's cache: parameters of one group, device and dtype side by side in one array."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ class FlatGroup:
         parameters are always updated together the entries are one and the same object.
     counts : list of int
         Updates asked for, known on the host.
+    moves_together : bool
+        All parameters have had the same updates.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class FlatGroup:
             self._bind(state)
             self.counts = [state.get(p, {}).get("count", 0) for p in self.parameters]
             self.steps = self._collect_steps(state)
+            self.moves_together = all(step is self.steps[0] for step in self.steps)
 
     def _bind(self, state: dict[Parameter, State]) -> None:
         """Move values, gradients and state into the flat arrays and rebind the parameters."""
@@ -125,24 +128,17 @@ class FlatGroup:
         self.scalars[name] = known
         return known[1]
 
-    def advance(self, indices: Iterable[int] | None, finite: Any) -> None:
-        """Count one update of some parameters; None stands for all of them."""
-        more = 1 if finite is None else finite.astype(np.int64)
-        if indices is None:
-            self.counts = [count + 1 for count in self.counts]
-            if all(step is self.steps[0] for step in self.steps):
-                self.steps = [self.steps[0] + more] * len(self.steps)
-            else:
-                self.steps = [step + more for step in self.steps]
-            return
-        for index in indices:
-            self.counts[index] += 1
-            self.steps[index] = self.steps[index] + more
+    def advance_together(self, finite: Any) -> None:
+        """Count one update of all parameters."""
+        number = len(self.steps)
+        self.steps = [self.steps[0] + _one(finite)] * number
+        self.counts = [self.counts[0] + 1] * number
 
-    def moves_together(self) -> bool:
-        """Tell whether all parameters have had the same updates."""
-        first = self.steps[0]
-        return all(step is first for step in self.steps)
+    def advance(self, index: int, finite: Any) -> None:
+        """Count one update of one parameter."""
+        self.moves_together = False
+        self.steps[index] = self.steps[index] + _one(finite)
+        self.counts[index] += 1
 
     def export_state(self) -> dict[Parameter, State]:
         """Return each parameter's state: views by name, the step, and the host's count."""
@@ -152,3 +148,8 @@ class FlatGroup:
                 self.parameters, self.views, self.steps, self.counts, strict=True
             )
         }
+
+
+def _one(finite: Any) -> Any:
+    """Count a step as 1, and on the device as 0 when it was skipped."""
+    return 1 if finite is None else finite.astype(np.int64)

@@ -142,31 +142,34 @@ class Optimizer:
         flats = self._packed()
         self.calls += 1
         finite = self._check_finite(flats, loss) if self.skip_nonfinite else None
-        if finite is False:
-            return result
-        for flat in flats:
-            active = [i for i, parameter in enumerate(flat.parameters) if parameter.has_grad]
-            if not active:
-                continue
-            with flat.device.activate():
-                self._update_flat(flat, active, finite)
+        if finite is not False:
+            for flat in flats:
+                if flat.device.kind == "cpu":
+                    self._update_flat(flat, finite)
+                else:
+                    with flat.device.activate():
+                        self._update_flat(flat, finite)
         return result
 
-    def _update_flat(self, flat: FlatGroup, active: list[int], finite: Any) -> None:
-        whole = len(active) == len(flat.parameters)
-        flat.advance(None if whole else active, finite)
-        if whole and flat.moves_together():
-            grad = _mask(flat.grad, finite)
+    def _update_flat(self, flat: FlatGroup, finite: Any) -> None:
+        """Update the parameters that have a gradient: in one go when all have, else each."""
+        parameters = flat.parameters
+        active = [parameter for parameter in parameters if parameter.has_grad]
+        if not active:
+            return
+        if len(active) == len(parameters) and flat.moves_together:
+            flat.advance_together(finite)
+            grad = flat.grad if finite is None else _mask(flat.grad, finite)
             self.update(flat, flat.data, grad, flat.state, flat.steps[0], finite)
         else:
-            for i in active:
-                _, data, grad = flat.bindings[i]
-                self.update(
-                    flat, data, _mask(grad, finite), flat.views[i], flat.steps[i], finite
-                )
-        Parameter.clock += 1
-        for i in active:
-            flat.parameters[i].version = Parameter.clock
+            for i, (parameter, data, grad) in enumerate(flat.bindings):
+                if parameter.has_grad:
+                    flat.advance(i, finite)
+                    grad = _mask(grad, finite)
+                    self.update(flat, data, grad, flat.views[i], flat.steps[i], finite)
+        Parameter.clock = clock = Parameter.clock + 1
+        for parameter in active:
+            parameter.version = clock
 
     def _check_finite(self, flats: list[FlatGroup], loss: Array | None) -> Any:
         """Return False (CPU), None (all well on the CPU) or a device scalar of bool."""
@@ -222,13 +225,15 @@ class Optimizer:
 
     def _packed(self) -> list[FlatGroup]:
         """Return the flat groups, packed anew when a parameter has other storage by now."""
-        if (
-            not self._flats
-            or any(parameter.requires_grad for parameter in self._frozen)
-            or not all(flat.is_current() for flat in self._flats)
-        ):
+        if not self._flats or self._is_stale():
             self._pack()
         return self._flats
+
+    def _is_stale(self) -> bool:
+        for flat in self._flats:
+            if not flat.is_current():
+                return True
+        return any(parameter.requires_grad for parameter in self._frozen) if self._frozen else False
 
     def _pack(self) -> None:
         state = self._keep_state()

@@ -12,6 +12,7 @@ from xbackprop.backend.device import Device, device_of, resolve_device
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.data.batches import batches
 from xbackprop.initializers import RandomSource, as_generator
+from xbackprop.module import as_one_call
 from xbackprop.nn import CrossEntropyLoss, Module
 from xbackprop.nn.losses import check_class_indices
 from xbackprop.optim import Optimizer
@@ -75,10 +76,11 @@ def value_and_grad(model: Module, loss_fn: Module) -> Callable[..., tuple[Array,
     """
 
     def compute(x: Any, y: Any) -> tuple[Array, Array]:
-        output, saved = model.forward(*x) if isinstance(x, tuple) else model.forward(x)
-        loss, loss_saved = loss_fn.forward(output, y)
-        grad = loss_fn.backward(1.0, loss_saved)
-        model.backward(grad, saved, input_grad=False)
+        inputs = x if isinstance(x, tuple) else (x,)
+        with as_one_call(*inputs):
+            output, saved = model.forward(*inputs)
+            loss, loss_saved = loss_fn.forward(output, y)
+            model.backward(loss_fn.backward(1.0, loss_saved), saved, input_grad=False)
         return loss, output
 
     return compute
@@ -101,6 +103,9 @@ class Trainer:
     check_every : int, optional
         How many steps may pass before a non-finite loss is noticed. None is 1 on the CPU, where
         looking is free, and 100 on a device, where each look waits.
+    count_correct : callable, optional
+        ``count_correct(output, target)`` returns how many samples of a batch are right, where they
+        are. None counts what the loss takes for an answer: for the binary losses each element.
 
     Examples
     --------
@@ -123,6 +128,7 @@ class Trainer:
         *,
         scheduler: Any = None,
         check_every: int | None = None,
+        count_correct: Callable[[Array, Array], Array] | None = None,
     ) -> None:
         if check_every is not None and check_every < 1:
             raise ValueError(f"Trainer expects check_every >= 1; got {check_every}")
@@ -131,6 +137,7 @@ class Trainer:
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.check_every = check_every
+        self.count_correct = count_correct
         self.steps = 0
         self.epochs = 0
         self.history: list[EpochMetrics] = []
@@ -263,7 +270,7 @@ class Trainer:
     ) -> EpochMetrics:
         started = time.perf_counter()
         total = len(source) if hasattr(source, "__len__") else 0
-        sums = _Sums(self.loss_fn)
+        sums = _Sums(self.loss_fn, self.count_correct)
         self.model.train()
         lr = float(self.optimizer.param_groups[0]["lr"])
         for number, (x, y) in enumerate(source, start=1):
@@ -328,7 +335,7 @@ class Trainer:
         Evaluation
         """
         self._check_labels(y)
-        sums = _Sums(self.loss_fn)
+        sums = _Sums(self.loss_fn, self.count_correct)
         with _evaluating(self.model):
             for x, target in batches(
                 X, y, batch_size, dtype=self._dtype, device=self._device
@@ -391,8 +398,11 @@ class Trainer:
 class _Sums:
     """Adds up losses and right answers where they are, and reads them back once."""
 
-    def __init__(self, loss_fn: Module) -> None:
+    def __init__(
+        self, loss_fn: Module, count: Callable[[Array, Array], Array] | None = None
+    ) -> None:
         self.loss_fn = loss_fn
+        self.count = count
         self.loss: Any = 0.0
         self.correct: Any = None
         self.samples = 0
@@ -404,11 +414,15 @@ class _Sums:
         with device_of(loss).activate():
             share = loss if getattr(self.loss_fn, "reduction", "mean") == "sum" else loss * samples
             self.loss = share.sum() + self.loss
-            correct = count_correct(self.loss_fn, output, target)
+            if self.count is None:
+                correct = count_correct(self.loss_fn, output, target)
+                self.answers += count_answers(target)
+            else:
+                correct = self.count(output, target)
+                self.answers += samples
             if correct is not None:
                 self.correct = correct if self.correct is None else self.correct + correct
         self.samples += samples
-        self.answers += count_answers(target)
 
     def read(self) -> Evaluation:
         """Return the means; downloads two scalars."""

@@ -1,12 +1,15 @@
 """The stand-in's devices: which is current, how much memory each holds."""
 
+import threading
+from collections import deque
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+
+from xbackprop.backend.device import FAKE_DEVICE_COUNT
 
 _current: ContextVar[int] = ContextVar("xbackprop_fake_device", default=0)
 
 
-class current_device:  # noqa: N801  (a context manager that reads as a function)
+class current_device:  # lower case: it reads as a function in a `with` statement
     """Make ``fake:index`` the device on which the namespace creates arrays."""
 
     __slots__ = ("_index", "_tokens")
@@ -28,53 +31,100 @@ def current_index() -> int:
     return _current.get()
 
 
-@dataclass
 class FakeMemory:
-    """Bytes held by the arrays of one stand-in device.
+    """The book of one stand-in device's memory; threads may share it.
 
-    ``used`` and ``peak`` count what arrays own (views are free); an allocation beyond ``limit``
-    raises MemoryError, as a full GPU does.
+    Attributes
+    ----------
+    index : int
+        Which device.
+    limit : int or None
+        Bytes it has; an allocation beyond raises MemoryError, as a full GPU does.
     """
 
-    index: int
-    used: int = 0
-    peak: int = 0
-    limit: int | None = None
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.limit: int | None = None
+        self._used = 0
+        self._peak = 0
+        self._lock = threading.Lock()
+        # The garbage collector may release memory at any line, also in the middle of `reserve`:
+        # a lock would wait for itself there, so releases queue up (append is atomic).
+        self._released: deque[int] = deque()
+
+    @property
+    def used(self) -> int:
+        """Bytes held by arrays now; views hold none of their own."""
+        with self._lock:
+            self._settle()
+            return self._used
+
+    @property
+    def peak(self) -> int:
+        """The most bytes held at one time since :meth:`reset_peak`."""
+        return self._peak
+
+    def reset_peak(self) -> None:
+        """Measure the peak from now on."""
+        with self._lock:
+            self._settle()
+            self._peak = self._used
 
     def reserve(self, size_bytes: int) -> None:
         """Take ``size_bytes`` or raise MemoryError."""
-        if self.limit is not None and self.used + size_bytes > self.limit:
-            raise MemoryError(
-                f"out of memory on fake:{self.index}: {size_bytes} bytes asked for, "
-                f"{self.used} of {self.limit} in use"
-            )
-        self.used += size_bytes
-        self.peak = max(self.peak, self.used)
+        with self._lock:
+            self._settle()
+            if self.limit is not None and self._used + size_bytes > self.limit:
+                raise MemoryError(
+                    f"out of memory on fake:{self.index}: {size_bytes} bytes asked for, "
+                    f"{self._used} of {self.limit} in use. Free arrays, use smaller batches, or "
+                    "raise the limit."
+                )
+            self._used += size_bytes
+            self._peak = max(self._peak, self._used)
+
+    def release(self, size_bytes: int) -> None:
+        """Give ``size_bytes`` back."""
+        self._released.append(size_bytes)
+
+    def _settle(self) -> None:
+        while self._released:
+            self._used -= self._released.popleft()
 
 
 class Allocation:
     """The memory behind one array and all its views; given back when the last of them goes."""
 
-    __slots__ = ("memory", "size_bytes")
+    __slots__ = ("_memory", "size_bytes")
 
     def __init__(self, memory: FakeMemory, size_bytes: int) -> None:
         self.size_bytes = 0  # so that a refused reservation gives nothing back
-        self.memory = memory
+        self._memory = memory
         memory.reserve(size_bytes)
         self.size_bytes = size_bytes
 
     def __del__(self) -> None:
-        self.memory.used -= self.size_bytes
+        self._memory.release(self.size_bytes)
 
 
-_memories: dict[int, FakeMemory] = {}
+_memories = tuple(FakeMemory(index) for index in range(FAKE_DEVICE_COUNT))
 
 
 def memory_of(index: int) -> FakeMemory:
     """Return the memory book of ``fake:index``."""
-    return _memories.setdefault(index, FakeMemory(index))
+    return _memories[index]
 
 
 def set_memory_limit(size_bytes: int | None, index: int = 0) -> None:
-    """Limit the memory of ``fake:index`` in bytes; None lifts the limit."""
+    """Limit the memory of ``fake:index`` in bytes; None lifts the limit.
+
+    Raises
+    ------
+    ValueError
+        For a negative limit or a device that does not exist.
+    """
+    if not 0 <= index < FAKE_DEVICE_COUNT:
+        raise ValueError(f"expected a device index from 0 to {FAKE_DEVICE_COUNT - 1}; got {index}")
+    if size_bytes is not None and size_bytes < 0:
+        raise ValueError(f"expected a limit of at least 0 bytes, or None; got {size_bytes}")
     memory_of(index).limit = size_bytes

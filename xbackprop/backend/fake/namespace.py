@@ -1,311 +1,215 @@
 """The stand-in's array module: every function that CuPy has, with CuPy's keywords only."""
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NoReturn
+from functools import cache
+from typing import Any
 
 import numpy as np
 
 from xbackprop.backend.cupy_surface import Signature, load
-from xbackprop.backend.device import Device
-from xbackprop.backend.fake.execute import FakeArray, execute, make, read_back, refuse_dtype, strip
-from xbackprop.backend.fake.memory import current_index
-from xbackprop.backend.transfer import record
+from xbackprop.backend.fake.execute import FakeArray, execute, strip
+from xbackprop.backend.fake.functions import NotModelledError, Ufunc, make_function
+from xbackprop.backend.fake.specials import FAMILIES, HOSTS, SPECIAL
 
-# Functions that build arrays from host values: an upload, and counted as one.
-_UPLOADS = frozenset("array asarray asanyarray ascontiguousarray asfortranarray".split())
-
-# Functions whose first argument is a sequence of arrays; everywhere else a list is refused.
-_TAKES_SEQUENCE = frozenset(
-    "concatenate stack vstack hstack dstack column_stack row_stack block meshgrid ix_ select "
-    "choose broadcast_arrays concat".split()
-)
-
-# Functions that make arrays from shapes and numbers.
-_CREATES = frozenset(
-    "zeros ones full empty arange linspace logspace geomspace eye identity tri indices "
-    "fromfunction hamming hanning blackman bartlett kaiser".split()
-)
-
-# Functions that look at types and shapes only: no kernel, and plain Python results.
-_PLAIN = frozenset(
-    "result_type can_cast promote_types min_scalar_type ndim size shape isscalar iinfo finfo "
-    "dtype broadcast_shapes may_share_memory shares_memory common_type iscomplexobj isrealobj "
-    "issubdtype binary_repr base_repr".split()
-)
-
-# Names of parameters that hold an array; a list there is a hidden upload (CuPy: TypeError).
-_ARRAY_PARAMETERS = frozenset(
-    "a x x1 x2 b arr ary array A m v y condition obj values ar ar1 ar2 element "
-    "test_elements indices bins weights xi fp xp q".split()
-)
-
-
-def bind(name: str, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse a call that CuPy's signature does not admit."""
-    refusal = signature.refusal(f"cupy.{name}", args, kwargs)
-    if refusal is not None:
-        raise TypeError(refusal)
-
-
-class Ufunc:
-    """An elementwise function with CuPy's keywords: no ``where=``, no ``order=``."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-        self._host: np.ufunc = getattr(np, name)
-        self._spec = load().ufuncs[name]
-        self.nin, self.nout, self.nargs = self._spec.nin, self._spec.nout, self._host.nargs
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        refusal = self._spec.refusal(f"cupy.{self.__name__}", args, kwargs)
-        if refusal is not None:
-            raise TypeError(refusal)
-        for value in (*args, kwargs.get("out")):
-            if isinstance(value, (list, np.ndarray)):
-                strip_or_refuse(self.__name__, value)
-        if len(args) > self.nin and self.nout == 1:  # CuPy takes `out` by position too
-            kwargs = {**kwargs, "out": args[self.nin]}
-            args = args[: self.nin]
-        kwargs = {key: value for key, value in kwargs.items() if value is not None}
-        return execute(self.__name__, self._host, args, kwargs)
-
-    def __getattr__(self, method: str) -> Callable[..., Any]:
-        signature = self._spec.methods.get(method)
-        if signature is None:
-            raise AttributeError(f"cupy.{self.__name__} has no method {method!r}")
-        name = f"{self.__name__}.{method}"
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            bind(name, signature, args, kwargs)
-            kwargs = {key: value for key, value in kwargs.items() if value is not None}
-            host = getattr(self._host, method)
-            if method == "at":  # NumPy returns None; the array itself was changed
-                execute(name, lambda *a: (host(*a), a[0])[1], args, kwargs)
-                return None
-            return execute(name, host, args, kwargs)
-
-        return call
-
-
-def strip_or_refuse(name: str, value: Any) -> NoReturn:
-    """Refuse a host array or list where CuPy wants a device array."""
-    raise TypeError(
-        f"{name}: unsupported type {type(value).__name__}; the stand-in GPU, like CuPy, takes "
-        "device arrays and numbers. Move it with xbackprop.asarray(...)."
+# Of ``cupy.lib.stride_tricks``: read from its source, the table lists top-level names only.
+_STRIDE_TRICKS = {
+    "sliding_window_view": Signature(
+        ("x", "window_shape", "axis"), ("subok", "writeable"), ("x", "window_shape")
     )
-
-
-def _function(name: str, host: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
-    """Wrap a NumPy function of the same name."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        bind(name, signature, args, kwargs)
-        if name in _PLAIN:
-            index = current_index()
-            plain = [a._array if isinstance(a, FakeArray) else strip(a, name, index) for a in args]
-            return host(*plain, **kwargs)
-        if name not in _CREATES:
-            _check_arrays(name, signature, args, kwargs)
-        if name == "where" and len(args) == 1:
-            record("synchronization", 0, Device("fake", current_index()), "where(condition)")
-        return execute(name, host, args, kwargs)
-
-    call.__name__ = name
-    call.__doc__ = f"As ``numpy.{name}``, with CuPy's parameters."
-    return call
-
-
-def _check_arrays(
-    name: str, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
-    """Refuse lists and NumPy arrays in the places of device arrays."""
-    named = {**dict(zip(signature.args, args, strict=False)), **kwargs}
-    first = args[0] if args else None
-    takes_sequence = name in _TAKES_SEQUENCE or name == "einsum"
-    for parameter, value in named.items():
-        is_array_place = parameter in _ARRAY_PARAMETERS or (value is first and not takes_sequence)
-        if isinstance(value, list | tuple) and is_array_place and not takes_sequence:
-            strip_or_refuse(name, value)
-    if takes_sequence and isinstance(first, (list, tuple)):
-        for part in first:
-            if not isinstance(part, (FakeArray, list, tuple)):
-                strip_or_refuse(name, part)
-    elif not takes_sequence and name != "where" and isinstance(first, (int, float, complex)):
-        raise TypeError(f"{name}: expected a device array; got the number {first!r}")
-
-
-def _empty(shape: Any, dtype: Any = float, order: str = "C") -> FakeArray:
-    array = np.empty(shape, np.dtype(dtype), order)  # type: ignore[call-overload]
-    return _uninitialized(array)
-
-
-def _empty_like(
-    prototype: Any, dtype: Any = None, order: str = "K", subok: Any = None, shape: Any = None
-) -> FakeArray:
-    if not isinstance(prototype, FakeArray):
-        strip_or_refuse("empty_like", prototype)
-    host = np.empty_like(prototype._array, dtype, order, shape=shape)  # type: ignore[call-overload]
-    execute("empty_like", lambda a: a, (prototype,), {})  # refuses a foreign current device
-    return _uninitialized(host)
-
-
-def _uninitialized(array: np.ndarray) -> FakeArray:
-    """Fill fresh memory with what nobody may rely on: NaN, or the smallest integer."""
-    refuse_dtype(array.dtype)
-    if array.dtype.kind in "iu":
-        array[...] = np.iinfo(array.dtype).min if array.dtype.kind == "i" else 0xA5
-    elif array.dtype.kind == "b":
-        array[...] = True
-    else:
-        array[...] = np.nan
-    return make(array, current_index())
-
-
-def _upload_function(name: str) -> Callable[..., Any]:
-    host_function = getattr(np, name)
-    signature = load().functions[name]
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        bind(name, signature, args, kwargs)
-        value = args[0] if args else kwargs.get("a", kwargs.get("obj", kwargs.get("object")))
-        kwargs.pop("blocking", None)
-        if name == "array" and kwargs.get("copy") is None:
-            kwargs.pop("copy", None)
-        if isinstance(value, FakeArray) or _holds_device_arrays(value):
-            return execute(name, host_function, args, kwargs)
-        array = np.asarray(value)
-        refuse_dtype(array.dtype)
-        host = np.array(host_function(array, *args[1:], **kwargs), copy=True)
-        refuse_dtype(host.dtype)
-        record("upload", host.nbytes, Device("fake", current_index()), f"xp.{name}()")
-        return make(host, current_index())
-
-    call.__name__ = name
-    return call
-
-
-def _holds_device_arrays(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return any(isinstance(part, FakeArray) or _holds_device_arrays(part) for part in value)
-    return False
-
-
-def _asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None) -> np.ndarray:
-    if isinstance(a, FakeArray):
-        return np.array(read_back(a, "xp.asnumpy()"), order=order, copy=True)  # type: ignore[call-overload,no-any-return]
-    return np.asarray(a)
-
-
-def _copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = None) -> None:
-    if where is not None:
-        raise TypeError("copyto: the stand-in refuses where=; use xp.where(mask, new, old)")
-    if not isinstance(dst, FakeArray):
-        strip_or_refuse("copyto", dst)
-    if isinstance(src, (list, tuple)):
-        strip_or_refuse("copyto", src)
-
-    def copy(target: np.ndarray, source: Any) -> np.ndarray:
-        np.copyto(target, source, casting=casting)  # type: ignore[arg-type]
-        return target
-
-    execute("copyto", copy, (dst, src), {})
-
-
-def _put(a: Any, ind: Any, v: Any, mode: str = "wrap") -> None:
-    if not isinstance(a, FakeArray) or not isinstance(ind, FakeArray):
-        strip_or_refuse("put", ind if isinstance(a, FakeArray) else a)
-    from xbackprop.backend.fake.indexing import set_item
-
-    set_item(a.reshape(-1), ind.reshape(-1), v)
-
-
-class _Namespace:
-    """What ``xp`` is for stand-in arrays; resolves names on first use."""
-
-    __name__ = "xbackprop.backend.fake"
-    ndarray = FakeArray
-
-    def __getattr__(self, name: str) -> Any:
-        value = _resolve(name)
-        setattr(self, name, value)
-        return value
-
-    def __repr__(self) -> str:
-        return "<stand-in GPU array module (CuPy's functions, strict)>"
-
-
-class _Submodule:
-    """``xp.linalg`` and ``xp.fft``."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-
-    def __getattr__(self, name: str) -> Any:
-        signature = getattr(load(), self.__name__).get(name)
-        host = getattr(getattr(np, self.__name__), name, None)
-        if signature is None or host is None:
-            raise AttributeError(f"cupy.{self.__name__} has no function {name!r}")
-        value = _function(name, host, signature)
-        setattr(self, name, value)
-        return value
-
-
-_SPECIAL: dict[str, Any] = {
-    "empty": _empty,
-    "empty_like": _empty_like,
-    "asnumpy": _asnumpy,
-    "copyto": _copyto,
-    "put": _put,
 }
 
 
-@lru_cache(maxsize=None)
+class Namespace:
+    """What ``xp`` is for stand-in arrays; resolves names on first use."""
+
+    ndarray = FakeArray
+    ufunc = Ufunc
+
+    def __init__(
+        self, title: str, resolve: Callable[[str], Any], names: Callable[[], set[str]]
+    ) -> None:
+        self.__name__ = title
+        self._resolve = resolve
+        self._names = names
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = self._resolve(name)
+        setattr(self, name, value)
+        return value
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._names() | {"ndarray", "ufunc"})
+
+    def __reduce__(self) -> str:
+        return "xp"  # a module has no copies
+
+    def __repr__(self) -> str:
+        return f"<{self.__name__}: CuPy's functions on the stand-in GPU>"
+
+
+@cache
 def _resolve(name: str) -> Any:
     """Find what CuPy calls ``name``; what CuPy lacks is an AttributeError."""
     surface = load()
     if name in ("linalg", "fft"):
-        return _Submodule(name)
-    if name in _SPECIAL:
-        return _SPECIAL[name]
-    if name in _UPLOADS:
-        return _upload_function(name)
-    if name in surface.constants | surface.dtypes | surface.abstract_dtypes:
-        return getattr(np, name)
-    if name in surface.from_numpy:
-        return _from_numpy(getattr(np, name))
+        return _submodule(name)
+    if name == "lib":
+        tricks = Namespace("cupy.lib.stride_tricks", _stride_trick, lambda: set(_STRIDE_TRICKS))
+        return _Holder(stride_tricks=tricks)
+    if name in SPECIAL:
+        return SPECIAL[name]
+    for family, members in FAMILIES.items():
+        if name in members and name in surface.functions:
+            return family(name)
+    host: Any = getattr(np, name, None)
+    if name in surface.ufuncs and host is not None:
+        return Ufunc(name, host, surface.ufuncs[name])
+    if name in surface.functions and (name in HOSTS or host is not None):
+        return make_function(name, HOSTS.get(name, host), surface.functions[name])
+    if name in ("s_", "index_exp"):
+        return host
+    if name in ("r_", "c_"):
+        return _Joiner(name)
+    if name in ("mgrid", "ogrid"):
+        return _Grid(name)
+    if name in surface.constants | surface.dtypes | surface.abstract_dtypes | surface.from_numpy:
+        return _from_numpy(name)
+    if name == "exceptions":
+        return np.exceptions
+    raise _missing(name)
+
+
+def _names() -> set[str]:
+    """Return the names that resolve, for ``dir(xp)``."""
+    surface = load()
+    tables = (surface.functions, surface.ufuncs, surface.constants, surface.dtypes)
+    more = (surface.abstract_dtypes, surface.from_numpy, surface.index_helpers)
+    candidates = {"linalg", "fft", "lib", "exceptions"}.union(*tables, *more)
+    return {name for name in candidates if _can_resolve(name)}
+
+
+def _can_resolve(name: str) -> bool:
+    try:
+        _resolve(name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _missing(name: str) -> AttributeError:
+    """Say why a name is not there."""
+    from xbackprop.backend.fake.rules import SUCCESSORS
+
+    surface = load()
+    if name in SUCCESSORS:
+        return NotModelledError(f"NumPy 2 has no {name!r} and CuPy deprecates it: use "
+                                f"{SUCCESSORS[name]}")  # fmt: skip
     if name in surface.always_raises:
-        raise NotImplementedError(f"cupy.{name} exists only to raise; use another function")
-    if name in surface.ufuncs and isinstance(getattr(np, name, None), np.ufunc):
-        return Ufunc(name)
-    if name in surface.functions:
-        host = getattr(np, name, None)
-        if host is None:
-            raise NotImplementedError(
-                f"cupy.{name} has no counterpart in NumPy, so the stand-in cannot run it; "
-                "put it into a cuda kernel of an op, whose reference the stand-in runs"
-            )
-        return _function(name, host, surface.functions[name])
-    if name in ("random", "cuda", "ElementwiseKernel", "ReductionKernel", "RawKernel", "RawModule"):
-        raise NotImplementedError(
-            f"the stand-in does not model cupy.{name}: draw on the host from an explicit "
-            "Generator, and put CUDA code into a cuda kernel of an op"
+        return NotModelledError(f"cupy.{name} exists only to raise; use another function")
+    known = surface.functions.keys() | surface.ufuncs.keys() | surface.classes | surface.modules
+    if name in known:
+        return NotModelledError(
+            f"the stand-in does not model cupy.{name}. Draw random numbers on the host from an "
+            "explicit Generator; put CUDA code into a cuda kernel of an op, whose reference the "
+            "stand-in runs"
         )
-    known = " (NumPy has it, CuPy does not)" if hasattr(np, name) else ""
-    raise AttributeError(f"cupy has no attribute {name!r}{known}")
+    hint = " (NumPy has it, CuPy does not)" if hasattr(np, name) else ""
+    return AttributeError(f"cupy has no attribute {name!r}{hint}")
 
 
-def _from_numpy(value: Any) -> Any:
-    """Pass on what CuPy re-exports from NumPy: classes as they are, functions without arrays."""
+def _submodule(title: str) -> Namespace:
+    """Make ``xp.linalg`` or ``xp.fft``."""
+    table = getattr(load(), title)
+    module = getattr(np, title)
+
+    def resolve(name: str) -> Any:
+        if title == "linalg" and name == "LinAlgError":
+            return np.linalg.LinAlgError
+        host = getattr(module, name, None)
+        if name not in table:
+            hint = " (NumPy has it, CuPy does not)" if host is not None else ""
+            raise AttributeError(f"cupy.{title} has no attribute {name!r}{hint}")
+        if name == "matmul":
+            return xp.matmul
+        if host is None:
+            raise NotModelledError(f"this NumPy has no {title}.{name}")
+        plain = _as_plain_tuple(HOSTS.get(name, host))
+        return make_function(name, plain, table[name], owner=f"cupy.{title}")
+
+    return Namespace(f"cupy.{title}", resolve, lambda: set(table))
+
+
+def _as_plain_tuple(host: Callable[..., Any]) -> Callable[..., Any]:
+    """CuPy's ``eigh`` and ``svd`` return tuples without names."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        result = host(*args, **kwargs)
+        return tuple(result) if isinstance(result, tuple) else result
+
+    return run
+
+
+def _stride_trick(name: str) -> Any:
+    if name not in _STRIDE_TRICKS:
+        if name == "as_strided":
+            raise NotModelledError(
+                "the stand-in does not model as_strided, which reads past the end of memory "
+                "unseen; use sliding_window_view and slices"
+            )
+        raise AttributeError(f"cupy.lib.stride_tricks has no attribute {name!r}")
+    host = getattr(np.lib.stride_tricks, name)
+    return make_function(name, host, _STRIDE_TRICKS[name], owner="cupy.lib.stride_tricks")
+
+
+class _Holder:
+    """A module with nothing but submodules."""
+
+    def __init__(self, **members: Any) -> None:
+        self.__dict__.update(members)
+
+
+class _Joiner:
+    """``xp.r_`` and ``xp.c_``: join device arrays and numbers, without NumPy's slices and text."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getitem__(self, key: Any) -> Any:
+        parts = key if isinstance(key, tuple) else (key,)
+        sources: list[FakeArray] = []
+        stripped = tuple(strip(part, self._name, sources) for part in parts)
+        return execute(self._name, getattr(np, self._name).__getitem__, sources, (stripped,))
+
+
+class _Grid:
+    """``xp.mgrid`` and ``xp.ogrid``: coordinates made on the device from slices of numbers."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getitem__(self, key: Any) -> Any:
+        return execute(self._name, getattr(np, self._name).__getitem__, [], (key,))
+
+
+def _from_numpy(name: str) -> Any:
+    """Pass on what CuPy takes from NumPy: classes as they are, functions without arrays."""
+    value = getattr(np, name, None)
+    if value is None and name != "newaxis":
+        value = getattr(np.exceptions, name, None)
+        if value is None:
+            raise AttributeError(f"NumPy 2 has no {name!r} and neither has CuPy of its own")
     if isinstance(value, type) or not callable(value):
         return value
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return value(*(strip(argument, value.__name__, current_index()) for argument in args),
-                     **kwargs)  # fmt: skip
+        if any(isinstance(a, FakeArray) for a in args):
+            raise TypeError(f"{name}: expected dtypes or plain values; got a device array")
+        return value(*args, **kwargs)
 
-    call.__name__ = value.__name__
+    call.__name__ = name
     return call
 
 
-xp = _Namespace()
+xp = Namespace("xbackprop.backend.fake", _resolve, _names)

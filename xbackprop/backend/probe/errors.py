@@ -241,7 +241,7 @@ def _insufficient_driver(facts: Facts) -> Diagnosis:
         fix = "nvidia-smi (if that fails too: restart the machine, or install the driver anew)"
         return Diagnosis(CudaState.OTHER, reason, fix)
     reason = f"the NVIDIA driver supports CUDA up to {has}, this CuPy is built for CUDA {needs}"
-    if facts.driver >= 12000 and (facts.runtime or 0) >= 13000:
+    if facts.driver >= 12000:
         # An older CuPy is an easier way out than a newer driver.
         fix = _install_extra("cuda12", facts)
     else:

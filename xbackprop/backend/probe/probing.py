@@ -216,7 +216,7 @@ def _in_own_thread(function: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
             failure.append(error)
 
-    # In a copy of the context, because newer Pythons keep the warnings filter there.
+    # In a copy of the context: free-threaded Python 3.14 keeps the warnings filter there.
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(work,), name="xbackprop-probe", daemon=True)
     thread.start()

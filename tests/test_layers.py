@@ -1,0 +1,180 @@
+"""Every row of the table, on every device: protocol, formulas, equal bits."""
+
+import builtins
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+from layer_cases import CASES, Case
+
+import xbackprop as xb
+from xbackprop.backend.device import Device
+from xbackprop.dispatch import Op, OpCall, registered_ops
+from xbackprop.testing import TOLERANCES, check_layer
+from xbackprop.testing.structures import backward_of_all_inputs, leaves, moved, random_like
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+
+WITHOUT_FORMULA = {
+    "xbackprop.ops.random_bits.random_bits": "ten rounds of integer mixing; a known-answer test "
+    "(test_ops.py) says what they must give",
+}
+
+
+@every_case
+def test_protocol(case: Case, xb_device: Device) -> None:
+    check_layer(case.make, case.inputs, devices=[xb_device], has_batch=case.has_batch)
+
+
+@every_case
+def test_every_device_gives_the_same_bits(case: Case, xb_device: Device) -> None:
+    expected, received = results_on("cpu", case), results_on(xb_device, case)
+    assert expected.keys() == received.keys()
+    tolerance = TOLERANCES["float32"].peer if xb_device.kind == "cuda" else 0.0
+    for name, array in expected.items():
+        assert array.dtype == received[name].dtype, name
+        np.testing.assert_allclose(
+            received[name], array, rtol=tolerance, atol=tolerance, err_msg=name
+        )
+        if not tolerance:
+            assert array.tobytes() == received[name].tobytes(), name  # -0.0 and 0.0 differ too
+
+
+def results_on(device: Any, case: Case) -> dict[str, np.ndarray]:
+    """Two forwards and backwards, so that random counters move."""
+    found: dict[str, np.ndarray] = {}
+    with xb.use_device(device) as place:
+        module = case.make()
+        for number in range(2):
+            inputs = moved(float32_inputs(case, number), place)
+            output, saved = module.forward(*inputs)
+            grad = moved(random_like(output, np.random.default_rng(number)), place)
+            grads = backward_of_all_inputs(module, grad, saved, len(inputs))
+            parts = [*leaves(output, f"output {number}"), *leaves(grads, f"grads {number}")]
+            found |= {name: xb.to_host(leaf) for name, leaf in parts if leaf is not None}
+        for name, parameter in module.named_parameters():
+            if parameter.grad is not None:
+                found[name] = xb.to_host(parameter.grad)
+        return found | module.state_dict() | module.extra_state()
+
+
+def float32_inputs(case: Case, seed: int) -> list[np.ndarray]:
+    made = case.inputs(np.random.default_rng(seed))
+    inputs = made if isinstance(made, tuple) else (made,)
+    return [np.asarray(x, np.float32) if np.asarray(x).dtype.kind == "f" else x for x in inputs]
+
+
+# --- formulas -----------------------------------------------------------------------------
+
+
+class FormulaObserver:
+    """Evaluates the formula of every op call in NumPy, and compares."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.evaluated: set[str] = set()
+        self._before: list[dict[str, Any]] = []
+
+    def before(self, call: OpCall) -> None:
+        # Copied before the call: an op that changed its argument could not hide it.
+        self._before.append(plain_arguments(call))
+
+    def after(self, call: OpCall, result: Any) -> None:
+        arguments = self._before.pop()
+        name = f"{call.op.reference.__module__}.{call.op.name}"
+        self.seen.add(name)
+        if call.op.formula is None or not formula_shows(call.op, arguments):
+            return
+        if call.op.name.endswith("_forward"):
+            result = result[0]
+        results = result if isinstance(result, tuple) else (result,)
+        expected = evaluate(call.op.formula, arguments)
+        assert len(expected) <= len(results), f"{name}: the formula gives more than the op"
+        for (target, value), received in zip(expected.items(), results, strict=False):
+            if received is None:
+                continue
+            tolerance = TOLERANCES[str(received.dtype)].peer
+            np.testing.assert_allclose(
+                xb.to_host(received),
+                value,
+                rtol=tolerance,
+                atol=tolerance,
+                err_msg=f"{name}: {target} of the formula {call.op.formula!r}",
+            )
+            assert received.shape == np.shape(value), f"{name}: shape of {target}"
+        self.evaluated.add(name)
+
+
+def plain_arguments(call: OpCall) -> dict[str, Any]:
+    bound = inspect.signature(call.op.reference).bind(*call.args, **call.options)
+    bound.apply_defaults()
+    return {
+        name: np.array(xb.to_host(value)) if hasattr(value, "dtype") else value
+        for name, value in bound.arguments.items()
+    }
+
+
+def formula_shows(op: Op, arguments: dict[str, Any]) -> bool:
+    """A formula shows the plain case: every option at its default, nothing absent."""
+    for name, parameter in inspect.signature(op.reference).parameters.items():
+        value = arguments[name]
+        if parameter.default is inspect.Parameter.empty:
+            if value is None:
+                return False
+        elif isinstance(value, np.ndarray) or value != parameter.default:
+            return False
+    return True
+
+
+def evaluate(formula: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Run the assignments of a formula; the names on the left are its results, in order."""
+    known = {**vars(np), "len": len, "__builtins__": builtins}
+    results = {}
+    for assignment in formula.split(";"):
+        target, _, expression = assignment.partition("=")
+        results[target.strip()] = eval(expression.strip(), known, arguments)
+    return results
+
+
+def watch(case: Case) -> FormulaObserver:
+    observer = FormulaObserver()
+    module = case.make()
+    inputs = moved(float32_inputs(case, 0), xb.default_device())
+    with xb.observe(observer):
+        output, saved = module.forward(*inputs)
+        grad = moved(random_like(output, np.random.default_rng(0)), xb.default_device())
+        module.backward(grad, saved)
+    return observer
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.is_plain], ids=lambda c: c.name.replace(" ", "-")
+)
+def test_formulas_are_what_ops_compute(case: Case, xb_device: Device) -> None:
+    watch(case)
+
+
+def test_every_op_has_a_formula_that_some_row_evaluates() -> None:
+    watched = [watch(case) for case in CASES if case.is_plain]
+    evaluated = set().union(*(observer.evaluated for observer in watched))
+    seen = set().union(*(observer.seen for observer in watched))
+    ours = {
+        name: op
+        for name, op in registered_ops().items()
+        if name.startswith(("xbackprop.nn.", "xbackprop.ops."))
+    }
+    assert ours.keys() - seen == set(), "ops that no row calls"
+    assert {name for name, op in ours.items() if op.formula is None} == set(WITHOUT_FORMULA)
+    assert ours.keys() - evaluated - set(WITHOUT_FORMULA) == set(), "formulas nobody evaluated"
+
+
+def test_every_layer_has_a_row() -> None:
+    rows = {type(part) for case in CASES for part in case.make().modules()}
+    abstract = {xb.nn.Loss}
+    assert set(xb.nn.catalogue().values()) - rows - abstract == set()
+
+
+def test_names_of_rows_differ() -> None:
+    names = [case.name for case in CASES]
+    assert sorted(set(names)) == sorted(names)

@@ -1,0 +1,87 @@
+"""README's code runs as it stands there, on the CPU and on the stand-in GPU."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+PROGRAMS = [code for code in PYTHON if "def test_" not in code]
+TESTS = [code for code in PYTHON if "def test_" in code]
+
+
+def first_definition(code):
+    found = re.search(r"^(?:class|def) (\w+)|^(\w+) =", code, re.M)
+    return found.group(1) or found.group(2)
+
+
+@pytest.mark.parametrize("xb_device", ["cpu", "fake"], indirect=True)
+@pytest.mark.parametrize("code", PROGRAMS, ids=first_definition)
+def test_program_runs_unedited(xb_device, code, tmp_path):
+    script = tmp_path / "readme_block.py"
+    script.write_text(code, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        env={**os.environ, "XBACKPROP_DEVICE": str(xb_device)},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_loop_is_about_twenty_lines():
+    assert 12 <= len(PROGRAMS[0].splitlines()) <= 22
+    assert len(PROGRAMS[1].splitlines()) <= 12
+
+
+@pytest.mark.parametrize("code", TESTS, ids=first_definition)
+def test_pytest_example_passes_on_cpu_and_fake(pytester, code):
+    pytester.makepyfile(code)
+    result = pytester.runpytest_subprocess("-v", "--xb-devices", "cpu,fake", *plugin_arguments())
+    result.assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("faulty", "line"),
+    [
+        ("    np.asarray(x)\n", "np.asarray(x)"),
+        ("    float(x.sum())\n", "float(x.sum())"),
+        ("    x + np.ones(2, dtype='float32')\n", "x + np.ones"),
+    ],
+    ids=["asarray", "float", "mix"],
+)
+def test_what_readme_says_fails_on_fake_only(pytester, faulty, line):
+    body = TESTS[0].replace("import pytest\n", "import numpy as np\nimport pytest\n")
+    code = body.replace("    xp = xb.get", f"{faulty}    xp = xb.get")
+    assert code != body
+    pytester.makepyfile(code)
+    result = pytester.runpytest_subprocess("-v", "--xb-devices", "cpu,fake", *plugin_arguments())
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines([f">*{line.replace('[', '[[]')}*"])
+
+
+def test_exactly_two_set_up_commands():
+    shell = [code.strip() for language, code in BLOCKS if language == "sh"]
+    start = "python3 -m venv .venv && . .venv/bin/activate && pip install 'nox[uv]' && nox -s "
+    assert shell == [start + "demo", start + "tests"]
+
+
+def test_pictures_and_links_exist():
+    text = README.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (README.parent / target).exists(), target
+
+
+def plugin_arguments():
+    """Load the plugin by name where the package is not installed, and so has no entry point."""
+    from importlib.metadata import entry_points
+
+    installed = any(e.name == "xbackprop" for e in entry_points(group="pytest11"))
+    return () if installed else ("-p", "xbackprop.pytest_plugin")

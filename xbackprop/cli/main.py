@@ -1,0 +1,143 @@
+"""The command ``xbackprop``: finds the subcommand, and ends every way a program can end."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import xbackprop
+from xbackprop.cli.errors import CommandError, did_you_mean
+from xbackprop.cli.parser import LineParser
+
+# What a shell reports for a program that the signal ended: 128 + its number.
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 1 when something failed, 2 for what makes no sense, 130 or 143 when stopped
+        by Ctrl-C or SIGTERM, 141 when nobody reads the output any more.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    program = " ".join(["xbackprop", *(word for word in words[:1] if word in COMMANDS)])
+    with _tolerant_streams():
+        try:
+            exit_code = _dispatch(words)
+            sys.stdout.flush()  # here, where a closed pipe can be told from a failure
+            return exit_code
+        except CommandError as error:
+            print(f"{program}: error: {error}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            print(f"{program}: interrupted", file=sys.stderr)
+            return _INTERRUPTED
+        except OSError as error:
+            if not _is_broken_pipe(error):
+                raise
+            _drop_output()
+            return _BROKEN_PIPE
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] in COMMANDS:
+        try:
+            return COMMANDS[words[0]](words[1:])
+        except SystemExit as exit_:  # argparse, after --help
+            return int(exit_.code or 0)
+    if not words or words[0] in ("-h", "--help"):
+        _top_parser().print_help(sys.stdout)
+        return 0
+    if words[0] == "--version":
+        print(f"xbackprop {xbackprop.__version__}")
+        return 0
+    valid = ", ".join((*COMMANDS, "--help", "--version"))
+    suggestion = did_you_mean(words[0], [*COMMANDS, "--help", "--version"])
+    raise CommandError(f"expected one of {valid}; got {words[0]!r}.{suggestion}")
+
+
+def _train(words: list[str]) -> int:
+    from xbackprop.cli.options import read_options
+
+    options = read_options(words)
+    from xbackprop.cli.train import train
+
+    return train(options)
+
+
+def _doctor(words: list[str]) -> int:
+    parser = LineParser(
+        "xbackprop doctor",
+        "Say which device is used and why, and what keeps CUDA from working, with its fix.",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    as_json: bool = parser.read(words).json
+    from xbackprop.cli.doctor import run
+
+    return run(as_json)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": _train, "doctor": _doctor}
+
+
+def _top_parser() -> LineParser:
+    parser = LineParser(
+        "xbackprop",
+        "Neural networks with hand-written backward passes, on a CPU or a GPU.",
+        "commands:\n"
+        "  train            train a network on handwritten digits, or on a table of yours\n"
+        "  doctor           say which device is used and why, and what keeps CUDA from working\n"
+        "\n"
+        "`xbackprop train --help` lists what can be chosen.",
+    )
+    parser.usage = "xbackprop [--help] [--version] COMMAND ..."
+    parser.add_argument("--version", action="store_true", help="print the version")
+    return parser
+
+
+@contextlib.contextmanager
+def _tolerant_streams() -> Iterator[None]:
+    """Let every text be printed, whatever the encoding: a file name may hold any character.
+
+    A stream that the caller closed (``>&-``) is None in Python, and swallows all.
+    """
+    with contextlib.ExitStack() as stack:
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream is None:
+                stream = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                setattr(sys, name, stream)
+                stack.callback(setattr, sys, name, None)
+            elif hasattr(stream, "reconfigure"):
+                errors = stream.errors
+                stream.reconfigure(errors="backslashreplace")
+                stack.callback(stream.reconfigure, errors=errors)
+        yield
+
+
+def _is_broken_pipe(error: OSError) -> bool:
+    """Tell whether the reader of the output went away; Windows says so in another way."""
+    is_nameless_refusal = error.errno == errno.EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or (os.name == "nt" and is_nameless_refusal)
+
+
+def _drop_output() -> None:
+    """Give the interpreter's last flush somewhere to go.
+
+    See "Note on SIGPIPE" in the documentation of Python's ``signal``.
+    """
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
+        descriptor = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)

@@ -1,0 +1,5 @@
+"""Kernels for CUDA; imported by dispatch at the first op there, and importable without CuPy."""
+
+from xbackprop.kernels.cuda import ops
+
+__all__ = ["ops"]

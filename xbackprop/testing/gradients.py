@@ -1,0 +1,345 @@
+"""Gradients compared with central differences."""
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xbackprop.backend.array_module import Array
+from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.initializers import RandomSource, as_generator
+from xbackprop.module import Module, Parameter
+from xbackprop.testing.structures import (
+    BufferSnapshot,
+    backward_of_all_inputs,
+    device_among,
+    input_names,
+    is_float,
+    leaves,
+    moved,
+    random_like,
+    transform,
+)
+from xbackprop.testing.tolerances import TOLERANCES
+
+_DIFFERENCES = TOLERANCES["float64"].differences
+
+
+def check_gradients(
+    module: Module,
+    *inputs: Any,
+    eps: float = 1e-5,
+    atol: float = _DIFFERENCES,
+    rtol: float = _DIFFERENCES,
+    rng: RandomSource = 0,
+    max_elements: int = 200,
+    directions: int = 3,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Compare ``backward`` with central differences, ``(f(x + eps) - f(x - eps)) / (2 eps)``.
+
+    Every float input and every parameter is checked apart from the others, in float64, on the
+    device where it lives. ``f`` is the sum of the output's elements times random factors, so that
+    errors cannot cancel by symmetry. The module itself stays as it is: a copy does the work.
+
+    Parameters
+    ----------
+    module : Module
+        With float64 parameters, or none.
+    *inputs : array
+        What ``forward`` takes; float inputs of dtype float64. Integer inputs are passed on.
+    eps : float, default 1e-5
+        Step of the differences, for values of magnitude one; larger values get larger steps.
+    atol, rtol : float
+        Allowed difference, absolute and relative to the gradient.
+    rng : Generator, int or None
+        Draws factors and directions.
+    max_elements : int, default 200
+        Up to this size every element is moved on its own; a larger array is moved along random
+        directions.
+    directions : int, default 3
+        How many of them.
+    options : mapping, optional
+        Keyword arguments of ``forward``.
+
+    Raises
+    ------
+    AssertionError
+        For a wrong gradient: names the input or parameter, the index, and both numbers. Also when
+        ``f`` has a kink there, which no gradient describes.
+    TypeError
+        For float32 arrays: their differences are rounding noise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xbackprop as xb
+    >>> layer = xb.nn.Linear(3, 2, dtype=np.float64, device="cpu")
+    >>> xb.testing.check_gradients(layer, np.ones((4, 3)))
+    """
+    call = _Call(copy.deepcopy(module), list(inputs), dict(options or {}), as_generator(rng))
+    comparison = _Comparison(call, eps, atol, rtol, max_elements, directions)
+    gradients = call.gradients()
+    for subject, gradient in gradients:
+        comparison.check(subject, gradient)
+
+
+@dataclass
+class _Subject:
+    """An array to be moved: its name, its values, and how to put other values in its place."""
+
+    name: str
+    values: np.ndarray
+    put: Callable[[np.ndarray], None]
+    frozen: bool = False
+
+
+class _Call:
+    """A forward that can be repeated with other values, and its scalar ``f``."""
+
+    def __init__(
+        self,
+        module: Module,
+        inputs: list[Any],
+        options: dict[str, Any],
+        rng: np.random.Generator,
+    ) -> None:
+        self.module = module
+        self.inputs = inputs
+        self.options = options
+        self.rng = rng
+        self.layer = type(module).__name__
+        parameters = [parameter.data for parameter in module.parameters()]
+        self.device = device_among(inputs, parameters)
+        self._names = input_names(module, len(inputs))
+        self._refuse_low_precision()
+        self._buffers = BufferSnapshot(module)
+        output, _ = module.forward(*inputs, **options)
+        for path, leaf in leaves(output, "output"):
+            if getattr(leaf, "dtype", None) == np.float32:
+                raise AssertionError(
+                    f"{self.layer}: {path} is float32 though all inputs are float64; "
+                    "somewhere on the way precision is lost"
+                )
+        self._factors = random_like(output, rng)
+        first, second = self.value(), self.value()
+        if not np.array_equal(first, second, equal_nan=True):
+            raise AssertionError(
+                f"{self.layer} is not repeatable: the same call gave {first!r} and {second!r}. "
+                "Keep the state of a random layer in a buffer (register_buffer)."
+            )
+        if not np.isfinite(first):
+            raise AssertionError(f"{self.layer}: forward gives {first}; no gradient to compare")
+
+    def value(self) -> float:
+        """Return ``f``: the output times the random factors, summed up."""
+        self._buffers.restore()
+        output, _ = self.module.forward(*self.inputs, **self.options)
+        factors = dict(leaves(self._factors, "output"))
+        total = 0.0
+        for path, leaf in leaves(output, "output"):
+            if factors[path] is not None:
+                total += float(np.vdot(to_host(leaf), factors[path]))
+        return total
+
+    def gradients(self) -> list[tuple[_Subject, np.ndarray | None]]:
+        """Run backward once; return what can be moved, each with its gradient."""
+        self._buffers.restore()
+        self.module.zero_grad()
+        _, saved = self.module.forward(*self.inputs, **self.options)
+        factors = moved(self._factors, self.device)
+        results = backward_of_all_inputs(self.module, factors, saved, len(self.inputs))
+        pairs: list[tuple[_Subject, np.ndarray | None]] = []
+        for position, name in enumerate(self._names):
+            pairs += self._input_pairs(position, f"input {name!r}", results[position])
+        for name, parameter in self.module.named_parameters():
+            subject = _Subject(
+                f"parameter {name!r}",
+                to_host(parameter.data).copy(),
+                functools.partial(self._assign, parameter),
+                frozen=not parameter.requires_grad,
+            )
+            pairs.append((subject, None if parameter.grad is None else _copy(parameter.grad)))
+        return pairs
+
+    def _input_pairs(
+        self, position: int, name: str, result: Any
+    ) -> list[tuple[_Subject, np.ndarray | None]]:
+        found = dict(leaves(result, name))
+        pairs: list[tuple[_Subject, np.ndarray | None]] = []
+        for path, leaf in leaves(self.inputs[position], name):
+            gradient = found.get(path)
+            if not is_float(leaf):
+                if gradient is not None:
+                    raise AssertionError(
+                        f"{self.layer}: {path} is not of a float dtype, so its gradient is None; "
+                        f"got {type(gradient).__name__}"
+                    )
+                continue
+            if gradient is None:
+                raise AssertionError(f"{self.layer}: backward returned no gradient of {path}")
+
+            def put(values: np.ndarray, path: str = path) -> None:
+                self.inputs[position] = self._with_leaf(position, name, path, values)
+
+            pairs.append((_Subject(path, to_host(leaf).copy(), put), _copy(gradient)))
+        return pairs
+
+    def _with_leaf(self, position: int, name: str, path: str, values: np.ndarray) -> Any:
+        paths = iter([found for found, _ in leaves(self.inputs[position], name)])
+        replacement = to_device(values.copy(), self.device)
+        return transform(
+            self.inputs[position], lambda leaf: replacement if next(paths) == path else leaf
+        )
+
+    def _assign(self, parameter: Parameter, values: np.ndarray) -> None:
+        parameter.data = to_device(values.copy(), self.device)
+
+    def _refuse_low_precision(self) -> None:
+        named: list[tuple[str, Array]] = []
+        for position, name in enumerate(self._names):
+            named += leaves(self.inputs[position], f"input {name!r}")
+        named += [(f"parameter {name!r}", p.data) for name, p in self.module.named_parameters()]
+        for name, array in named:
+            if is_float(array) and array.dtype != np.float64:
+                raise TypeError(
+                    f"check_gradients expects float64; {name} of {self.layer} is {array.dtype}. "
+                    "Call x.astype('float64') and module.to(dtype='float64')."
+                )
+
+
+@dataclass
+class _Comparison:
+    """Moves one array at a time and compares the slope of ``f`` with the gradient."""
+
+    call: _Call
+    eps: float
+    atol: float
+    rtol: float
+    max_elements: int
+    directions: int
+
+    def check(self, subject: _Subject, gradient: np.ndarray | None) -> None:
+        """Compare the gradient of one array; put its values back at the end."""
+        if subject.frozen:
+            if gradient is not None:
+                raise AssertionError(
+                    f"{self.call.layer}: {subject.name} is frozen (requires_grad=False) and "
+                    "received a gradient"
+                )
+            return
+        if gradient is not None and gradient.shape != subject.values.shape:
+            raise AssertionError(
+                f"{self.call.layer}: the gradient of {subject.name} has shape {gradient.shape}; "
+                f"expected {subject.values.shape}"
+            )
+        try:
+            if subject.values.size <= self.max_elements:
+                self._check_elements(subject, gradient)
+            else:
+                self._check_directions(subject, gradient)
+        finally:
+            subject.put(subject.values)
+
+    def _check_elements(self, subject: _Subject, gradient: np.ndarray | None) -> None:
+        expected = np.empty(subject.values.shape)
+        for index in np.ndindex(subject.values.shape):
+            direction = _unit(subject.values, index)
+            expected[index] = self._slope(subject, direction) / direction[index]
+        received = np.zeros(expected.shape) if gradient is None else gradient
+        allowed = self.atol + self.rtol * np.maximum(np.abs(expected), np.abs(received))
+        error = np.abs(received - expected)
+        wrong = ~(error <= allowed)  # NaN is wrong too
+        if not wrong.any():
+            return
+        worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape)
+        direction = _unit(subject.values, worst)
+        place = f"[{', '.join(str(number) for number in worst)}]" if worst else "its only element"
+        self._explain_roughness(subject, direction, place)
+        told = "no gradient at all" if gradient is None else f"{received[worst]:.10g}"
+        raise AssertionError(
+            f"{self.call.layer} on {self.call.device}: wrong gradient of {subject.name} in "
+            f"{np.count_nonzero(wrong)} of {wrong.size} elements. At {place}: expected "
+            f"{expected[worst]:.10g} (central differences), received {told} (backward); "
+            f"allowed difference {allowed[worst]:.1e}.{_hint(received, expected)}"
+        )
+
+    def _check_directions(self, subject: _Subject, gradient: np.ndarray | None) -> None:
+        for _ in range(self.directions):
+            direction = self.call.rng.choice([-1.0, 1.0], size=subject.values.shape)
+            expected = self._slope(subject, direction)
+            received = 0.0 if gradient is None else float(np.vdot(gradient, direction))
+            # Along a direction the terms may cancel, their rounding errors do not.
+            size = 0.0 if gradient is None else float(np.linalg.norm(gradient))
+            allowed = self.atol + self.rtol * max(abs(expected), size)
+            if abs(received - expected) <= allowed:
+                continue
+            self._explain_roughness(subject, direction, "along a random direction")
+            told = "no gradient at all" if gradient is None else f"{received:.10g}"
+            raise AssertionError(
+                f"{self.call.layer} on {self.call.device}: wrong gradient of {subject.name} along "
+                f"a random direction: expected {expected:.10g} (central differences), received "
+                f"{told} (backward); allowed difference {allowed:.1e}."
+                f"{_hint(np.asarray(received), np.asarray(expected))}"
+            )
+
+    def _slope(self, subject: _Subject, direction: np.ndarray) -> float:
+        ahead = self._value_at(subject, self.eps * direction)
+        behind = self._value_at(subject, -self.eps * direction)
+        return (ahead - behind) / (2 * self.eps)
+
+    def _value_at(self, subject: _Subject, step: np.ndarray) -> float:
+        subject.put(subject.values + step)
+        return self.call.value()
+
+    def _explain_roughness(self, subject: _Subject, direction: np.ndarray, place: str) -> None:
+        """Say so where ``f`` has a kink or a jump: the slopes of its two sides stay apart."""
+        sides = []
+        for step in (self.eps, self.eps / 10):
+            here = self._value_at(subject, 0 * direction)
+            ahead = self._value_at(subject, step * direction)
+            behind = self._value_at(subject, -step * direction)
+            sides.append(((here - behind) / step, (ahead - here) / step))
+        (left, right), (left_close, right_close) = sides
+        gap, gap_close = abs(right - left), abs(right_close - left_close)
+        # A smooth function's gap shrinks with the step, tenfold; what is left is rounding.
+        noise = 100 * np.finfo(np.float64).eps * max(1.0, abs(self.call.value())) / self.eps * 10
+        if gap_close <= max(0.3 * gap, 10 * self.atol, noise):
+            return
+        rough = "jumps" if gap_close > 3 * gap else "has a kink"
+        raise AssertionError(
+            f"{self.call.layer}: the function {rough} at {subject.name}, {place}: its slope is "
+            f"{left_close:.6g} on one side and {right_close:.6g} on the other, so there is no "
+            "gradient to compare with. Move that input away from there."
+        )
+
+
+def _unit(values: np.ndarray, index: tuple[Any, ...]) -> np.ndarray:
+    """Return the direction of one element, as long as the element where that is above one."""
+    direction = np.zeros(values.shape)
+    direction[index] = max(1.0, abs(float(values[index])))
+    return direction
+
+
+def _hint(received: np.ndarray, expected: np.ndarray) -> str:
+    """Name the commonest mistakes, where all elements agree on one factor."""
+    used = np.abs(expected) > 1e-6 * np.abs(expected).max(initial=0.0)
+    if not used.any() or np.abs(expected).max() == 0:
+        return ""
+    factors = received[used] / expected[used]
+    if not np.all(np.abs(factors - factors.flat[0]) <= 1e-4 * abs(factors.flat[0])):
+        return ""
+    factor = float(factors.flat[0])
+    if abs(factor + 1) < 1e-4:
+        return " The sign is wrong."
+    return f" Every element is {factor:.4g} times what it should be." if factor else ""
+
+
+def _copy(array: Array) -> np.ndarray:
+    return np.array(to_host(array), dtype=np.float64, copy=True)
+
+
+__all__ = ["check_gradients"]

@@ -7,14 +7,15 @@ backward and an SGD step on the same float32 sample; the weights are compared af
 import argparse
 import os
 
+# Before NumPy and PyTorch load, since their thread pools are made then.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
-import harness
-import numpy as np
-import torch
+import harness  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
-import xbackprop as xb
+import xbackprop as xb  # noqa: E402
 
 X, Y, LR = [[1.0, 2.0]], [[1.0]], 0.01
 
@@ -83,9 +84,7 @@ def main():
     result = {
         "workload": "2-2-1 ReLU, batch 1, float32, SGD, one thread",
         "times": summary,
-        "ratio_of_medians": {
-            name: theirs_us / row["median_us"] for name, row in summary.items()
-        },
+        "ratio_of_medians": {name: theirs_us / row["median_us"] for name, row in summary.items()},
         "rounds": len(times["pytorch eager"]),
         "calls_of_one_step": {
             "xbackprop loop": harness.count_calls(our_step),

@@ -10,7 +10,6 @@ import pytest
 
 import xbackprop as xb
 from xbackprop.data.arrays import as_host_array
-from xbackprop.data.labels import check_labels
 
 GENERATORS = [np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.MT19937]
 GENERATORS.append(np.random.SFC64)
@@ -261,36 +260,6 @@ def test_torch_tensors():
         as_host_array(torch.ones(3, dtype=torch.bfloat16))
     with pytest.raises(TypeError, match="host array"):
         as_host_array(torch.ones(3, device="meta"))
-
-
-# ---------------------------------------------------------------------------------------- labels
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ([0, 1, 3, 9], r"from 0 to 2 \(3 classes\); got y\[2\] = 3\."),
-        ([0, -1], r"got y\[1\] = -1\."),
-        ([[0, 1], [2, 7]], r"got y\[1, 1\] = 7\."),
-        (np.array([0, 250], np.uint8), r"got y\[1\] = 250\."),
-    ],
-)
-def test_labels_out_of_range(labels, message):
-    with pytest.raises(ValueError, match=message):
-        check_labels(labels, 3)
-
-
-def test_labels_in_range():
-    check_labels([0, 1, 2], 3)
-    check_labels([True, False], 2)
-    check_labels(np.array([], np.int64), 3)
-    check_labels([0, -100, 2], 3, ignore_index=-100)
-    with pytest.raises(ValueError, match=r"y\[1\] = -1"):
-        check_labels([-100, -1], 3, ignore_index=-100)
-    with pytest.raises(TypeError, match=r"astype\(np\.int64\)"):
-        check_labels([0.0, 1.0], 3)
-    with pytest.raises(TypeError, match=r"xb\.to_host"):
-        check_labels(xb.asarray([0, 1], device="fake"), 3)
 
 
 # --------------------------------------------------------------------------------------- batches

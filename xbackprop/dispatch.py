@@ -9,7 +9,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 import numpy as np
 
@@ -108,6 +108,7 @@ class Op:
         self._make_saved: Callable[[Any], Any] | None = None
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        """Run the kernel for the device of the arrays, or the reference."""
         if self._direct and not _observing and args:
             # A loss's gradient starts as the number 1.0, so the second argument may tell as well.
             first = args[1] if type(args[0]) is float and len(args) > 1 else args[0]
@@ -226,13 +227,19 @@ class Op:
             for parameter in inspect.signature(backward.reference).parameters.values()
             if parameter.kind is not parameter.KEYWORD_ONLY
         ]
-        saved_type = namedtuple(f"{stem}_saved", positional[1:])  # type: ignore[misc]  # noqa: PYI024
+        saved_type = namedtuple(f"{stem}_saved", positional[1:])  # type: ignore[misc]
         self._make_saved = functools.partial(tuple.__new__, saved_type)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
 
+@overload
+def op(function: Callable[..., Any]) -> Op: ...
+@overload
+def op(
+    *, formula: str | None = None, flops: Callable[..., int] | None = None
+) -> Callable[[Callable[..., Any]], Op]: ...
 def op(
     function: Callable[..., Any] | None = None,
     *,

@@ -38,9 +38,14 @@ def as_generator(rng: RandomSource = None) -> np.random.Generator:
         return _process_generator
     if isinstance(rng, np.random.Generator):
         return rng
-    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
-        return np.random.default_rng(int(rng))
-    raise TypeError(f"rng expects a numpy Generator, a seed or None; got {type(rng).__name__}")
+    if isinstance(rng, bool) or not isinstance(rng, (int, np.integer)):
+        raise TypeError(
+            "rng expects a seed (a non-negative integer) or a numpy.random.Generator; "
+            f"got {type(rng).__name__}. Write rng=0 or rng=np.random.default_rng(0)."
+        )
+    if rng < 0:
+        raise ValueError(f"rng expects a non-negative seed; got {rng}.")
+    return np.random.default_rng(int(rng))
 
 
 def uniform(

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from xbackprop import initializers
+
 
 def as_generator(rng: int | np.random.Generator) -> np.random.Generator:
     """Return a generator: the given one itself, or a new one from a seed.
@@ -24,16 +26,9 @@ def as_generator(rng: int | np.random.Generator) -> np.random.Generator:
     ValueError
         For a negative seed.
     """
-    if isinstance(rng, np.random.Generator):
-        return rng
-    if isinstance(rng, bool | np.bool_) or not isinstance(rng, int | np.integer):
-        raise TypeError(
-            "rng expects a seed (a non-negative integer) or a numpy.random.Generator; "
-            f"got {type(rng).__name__}. Write rng=0 or rng=np.random.default_rng(0)."
-        )
-    if rng < 0:
-        raise ValueError(f"rng expects a non-negative seed; got {rng}.")
-    return np.random.default_rng(int(rng))
+    if rng is None:
+        raise TypeError("rng expects a seed (a non-negative integer) or a numpy.random.Generator")
+    return initializers.as_generator(rng)
 
 
 def generator_state(rng: np.random.Generator) -> dict[str, Any]:

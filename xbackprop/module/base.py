@@ -46,6 +46,7 @@ class Module:
             cls.backward = wrap_backward(cls.backward)  # type: ignore[method-assign]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the constructor's arguments, from which :meth:`config` is made."""
         module = super().__new__(cls)
         module.__dict__["_constructor_arguments"] = (args, kwargs)
         return module

@@ -25,7 +25,7 @@ def describe(module: "Module") -> dict[str, Any]:
     tied = _tied_parameters(module)
     if tied:
         config["tied"] = tied
-    return config  # type: ignore[no-any-return]
+    return config
 
 
 def rebuild(config: Mapping[str, Any], types: Mapping[str, type]) -> "Module":
@@ -34,7 +34,7 @@ def rebuild(config: Mapping[str, Any], types: Mapping[str, type]) -> "Module":
     for first, second in config.get("tied", ()):
         owner_path, _, name = second.rpartition(".")
         setattr(_find(module, owner_path), name, dict(walk_parameters(module))[first])
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 def _describe_value(value: Any, seen: dict[int, int]) -> Any:
@@ -88,9 +88,7 @@ def _rebuild_value(value: Any, types: Mapping[str, type], built: list[Any]) -> A
     return value
 
 
-def _rebuild_module(
-    config: Mapping[str, Any], types: Mapping[str, type], built: list[Any]
-) -> Any:
+def _rebuild_module(config: Mapping[str, Any], types: Mapping[str, type], built: list[Any]) -> Any:
     name = config["type"]
     if name not in types:
         raise ValueError(

@@ -166,7 +166,7 @@ def wrap_backward(function: Callable[..., Any]) -> Callable[..., Any]:
         frame = _local.frame
         stack = frame.stack
         if keep is not None and keep is not frame.keep:
-            with _keeping(keep):
+            with _setting(keep=keep):
                 return backward(self, grad_output, saved, **options)
         if stack:
             if stack[-1] is self:  # super().backward()
@@ -196,46 +196,34 @@ def wrap_backward(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _keeping(keep: bool) -> Iterator[None]:
+def _setting(**values: Any) -> Iterator[None]:
+    """Set attributes of this thread's frame inside a block."""
     frame = _local.frame
-    before, frame.keep = frame.keep, keep
+    before = {name: getattr(frame, name) for name in values}
+    for name, value in values.items():
+        setattr(frame, name, value)
     try:
         yield
     finally:
-        frame.keep = before
+        for name, value in before.items():
+            setattr(frame, name, value)
 
 
-@contextlib.contextmanager
-def inference() -> Iterator[None]:
+def inference() -> contextlib.AbstractContextManager[None]:
     """Run forwards without saving: each layer's ``saved`` is dropped as soon as it is made."""
-    frame = _local.frame
-    before, frame.inference = frame.inference, True
-    try:
-        yield
-    finally:
-        frame.inference = before
+    return _setting(inference=True)
 
 
-@contextlib.contextmanager
-def replay(state: "dict[tuple[int, str], tuple[Module, str, Array]]") -> Iterator[None]:
-    """Run forwards as they ran at an earlier state, and discard what they would update."""
-    frame = _local.frame
-    before, frame.updates = frame.updates, dict(state)
-    try:
-        yield
-    finally:
-        frame.updates = before
-
-
-@contextlib.contextmanager
-def saving() -> Iterator[None]:
+def saving() -> contextlib.AbstractContextManager[None]:
     """Let forwards save again inside a backward that runs them anew."""
-    frame = _local.frame
-    before, frame.inference = frame.inference, False
-    try:
-        yield
-    finally:
-        frame.inference = before
+    return _setting(inference=False)
+
+
+def replay(
+    state: "dict[tuple[int, str], tuple[Module, str, Array]]",
+) -> contextlib.AbstractContextManager[None]:
+    """Run forwards as they ran at an earlier state, and discard what they would update."""
+    return _setting(updates=dict(state))
 
 
 def unwind(saved: list[Any]) -> Iterator[Any]:
@@ -273,7 +261,7 @@ def _place(values: tuple[Any, ...]) -> contextlib.AbstractContextManager[Any]:
     return _ON_HOST if device is CPU else device.activate()
 
 
-class as_one_call:  # noqa: N801  (a context manager that reads as a function)
+class as_one_call:
     """Run several forwards and backwards under one set of warnings off and one current device.
 
     Parameters

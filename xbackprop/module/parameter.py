@@ -124,7 +124,7 @@ class Parameter:
             if self._grad is None:
                 with device_of(self._data).activate():
                     self._grad = get_array_module(self._data).empty_like(self._data)
-            self._grad[...] = grad  # type: ignore[index]
+            self._grad[...] = grad
             self.has_grad = True
         self.contributions += 1
 

@@ -62,7 +62,7 @@ class _Elementwise(Module):
                 f"{describe_layer(self)} expects x of a float dtype; got {x.dtype}. "
                 "Call x.astype('float32')."
             )
-        return self.forward_op(x)  # type: ignore[no-any-return]
+        return self.forward_op(x)
 
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
         """Multiply by the derivative of the function."""

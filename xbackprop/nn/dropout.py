@@ -96,10 +96,10 @@ class Dropout(Module):
         self.update_buffer("random_state", next_call(state))
         if self.p == 1.0:  # nothing is kept, and 1 / (1 - p) has no value
             kept = get_array_module(x).zeros(x.shape, dtype=bool)
-            return dropout_forward(x, kept, 0.0)  # type: ignore[no-any-return]
+            return dropout_forward(x, kept, 0.0)
         silenced_below = np.uint32(min(round(self.p * 2.0**32), 2**32 - 1))
         kept = random_bits(state, x.shape) >= silenced_below
-        return dropout_forward(x, kept, self.p)  # type: ignore[no-any-return]
+        return dropout_forward(x, kept, self.p)
 
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
         """Let the gradient through where the input came through."""

@@ -153,7 +153,7 @@ class Linear(Module):
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(self._explain_shape(x.shape))
         bias = self.bias
-        return linear_forward(x, weight, None if bias is None else bias.value)  # type: ignore[no-any-return]
+        return linear_forward(x, weight, None if bias is None else bias.value)
 
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
         """Add ``g^T x`` and ``sum of g``; return ``g W``."""

@@ -8,19 +8,27 @@ def logsumexp(x: Array, axis: int = -1) -> Array:
 
     Rows of only ``-inf`` give ``-inf``, as in PyTorch.
     """
+    shift = _finite_maximum(x, axis)
     xp = get_array_module(x)
-    top = x.max(axis=axis, keepdims=True)
-    # A row without any finite entry would compute inf - inf; shift it by zero instead.
-    shift = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
     return xp.log(xp.exp(x - shift).sum(axis=axis, keepdims=True)) + shift
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
     """Return ``exp(x) / sum(exp(x))`` along ``axis``."""
-    xp = get_array_module(x)
-    return xp.exp(x - logsumexp(x, axis))
+    # Not exp(x - logsumexp(x)): at 1e4 the sum's logarithm has lost three of float32's digits.
+    numerator = get_array_module(x).exp(x - _finite_maximum(x, axis))
+    return numerator / numerator.sum(axis=axis, keepdims=True)
 
 
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """Return ``x - logsumexp(x)`` along ``axis``."""
-    return x - logsumexp(x, axis)
+    xp = get_array_module(x)
+    shifted = x - _finite_maximum(x, axis)
+    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+
+
+def _finite_maximum(x: Array, axis: int) -> Array:
+    """Return the maximum; 0 for a row without any finite entry, which would give inf - inf."""
+    xp = get_array_module(x)
+    top = x.max(axis=axis, keepdims=True)
+    return xp.where(xp.isfinite(top), top, xp.zeros_like(top))

@@ -76,5 +76,3 @@ def softplus(x: Array) -> Array:
     """Return ``log(1 + exp(x))`` without overflow."""
     xp = get_array_module(x)
     return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x)))
-
-

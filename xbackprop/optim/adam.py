@@ -26,7 +26,8 @@ def adam_update(
     """Compute ``m = b1 m + (1-b1) g``, ``v = b2 v + (1-b2) g^2``, ``w -= a m / (c sqrt(v) + eps)``.
 
     ``share = 1 - beta``, ``a = lr / (1 - b1^t)`` and ``c = 1 / sqrt(1 - b2^t)`` come computed in
-    float64. Everything is written in place; with ``max_exp_avg_sq`` the largest ``v`` so far is used (AMSGrad).
+    float64. Everything is written in place; with ``max_exp_avg_sq`` the largest ``v`` so far is
+    used (AMSGrad).
     """
     xp = get_array_module(data)
     exp_avg *= beta1

@@ -1,7 +1,5 @@
 """What a run reports: the loss and, for classes, the share of right answers."""
 
-from typing import Any
-
 import numpy as np
 
 from xbackprop.backend.array_module import Array
@@ -54,5 +52,3 @@ def confusion_matrix(target: np.ndarray, predicted: np.ndarray, classes: int) ->
     matrix = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(matrix, (target, predicted), 1)
     return matrix
-
-

@@ -197,5 +197,3 @@ def loss_text(loss: float | None) -> str:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f} %"
-
-

@@ -1,7 +1,7 @@
 """The training loop: batches in, steps, metrics out; host arrays at the door, devices inside."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -264,7 +264,7 @@ class Trainer:
 
     def _run_epoch(
         self,
-        source: Iterable[Any],
+        source: Any,
         test: tuple[Any, Any] | None,
         on_batch: Callable[[int, int], None] | None,
     ) -> EpochMetrics:
@@ -337,9 +337,7 @@ class Trainer:
         self._check_labels(y)
         sums = _Sums(self.loss_fn, self.count_correct)
         with _evaluating(self.model):
-            for x, target in batches(
-                X, y, batch_size, dtype=self._dtype, device=self._device
-            ):
+            for x, target in batches(X, y, batch_size, dtype=self._dtype, device=self._device):
                 output = self.model(*x) if isinstance(x, tuple) else self.model(x)
                 sums.add(self.loss_fn(output, target), output, target)
         return sums.read()
@@ -390,9 +388,7 @@ class Trainer:
         )  # fmt: skip
         labels = np.asarray(y)
         if classes is not None and labels.dtype.kind in "iu":
-            check_class_indices(
-                "CrossEntropyLoss", labels, classes, self.loss_fn.ignore_index
-            )
+            check_class_indices("CrossEntropyLoss", labels, classes, self.loss_fn.ignore_index)
 
 
 class _Sums:
@@ -433,7 +429,7 @@ class _Sums:
         return Evaluation(float(to_host(self.loss)) / self.samples, accuracy)
 
 
-class _evaluating:  # noqa: N801  (a context manager that reads as a function)
+class _evaluating:
     """Switch a model to evaluation and give every module its own mode back."""
 
     def __init__(self, model: Module) -> None:
@@ -446,5 +442,3 @@ class _evaluating:  # noqa: N801  (a context manager that reads as a function)
     def __exit__(self, *exception: object) -> None:
         for module, training in self.modes:
             module.training = training
-
-

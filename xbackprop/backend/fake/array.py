@@ -29,7 +29,7 @@ _COMPARE = {
 _UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
 # CuPy has no __imatmul__: `a @= b` makes a new array there.
 _IN_PLACE = _BINARY.keys() - {"divmod", "matmul"}
-_PROPERTIES = ("shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides")
+_PROPERTIES = ("dtype", "ndim", "size", "nbytes", "itemsize", "strides")
 _VIEW_PROPERTIES = ("T", "real", "imag", "mT")
 
 # What NumPy's method of the name cannot do, or NumPy has no method for.
@@ -272,13 +272,15 @@ def _install() -> None:
         host = _METHOD_HOSTS.get(name, getattr(np.ndarray, name, None))
         if name not in methods and host is not None:
             methods[name] = make_method(name, host, signature)
-    for name in _PROPERTIES:
-        methods[name] = property(lambda self, name=name: getattr(self._array, name))
+    methods |= {name: _property(name) for name in _PROPERTIES}
     methods["shape"] = property(lambda self: self._array.shape, _set_shape)
-    for name in _VIEW_PROPERTIES:
-        methods[name] = _view_property(name)
+    methods |= {name: _view_property(name) for name in _VIEW_PROPERTIES}
     for name, value in methods.items():
         setattr(FakeArray, name, value)
+
+
+def _property(name: str) -> property:
+    return property(lambda self: getattr(self._array, name))
 
 
 def _view_property(name: str) -> property:

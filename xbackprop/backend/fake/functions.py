@@ -98,7 +98,6 @@ def _run(
     further: tuple[Any, ...],
 ) -> Any:
     sources: list[FakeArray] = []
-    rules.refuse_beyond_cupy(name, given)
     rules.drop_without_counterpart(name, given)
     stripped: dict[str, Any] = {}
     for parameter, value in given.items():
@@ -114,6 +113,7 @@ def _run(
                 record("upload", size_bytes, device_at(current_index()), f"{name}({parameter}=)")
     rest = [strip_by_role(value, roles["..."], name, sources) for value in further]
     seen = {**stripped, "...": rest}
+    rules.refuse_beyond_cupy(name, seen)
     positional, named = _numpy_arguments(name, signature, stripped)
     return execute(
         name,
@@ -134,12 +134,14 @@ def _may_be_none(signature: Signature, parameter: str, role: str) -> bool:
 
 def strip_by_role(value: Any, role: str, name: str, sources: list[FakeArray]) -> Any:
     """Take the NumPy arrays out of an argument, refusing what its role does not admit."""
-    if role == rules.OPTION:
+    if role in (rules.OPTION, rules.SCALAR):
         if type(value) is FakeArray:
             raise TypeError(
                 f"{name}: expected a value on the host; got a device array. int(x) or x.tolist() "
                 "reads it back, which waits for the device."
             )
+        if role == rules.SCALAR and not is_number(value):
+            raise TypeError(f"{name}: expected a number; got a {type(value).__name__}")
         return value
     if type(value) is FakeArray:
         return strip(value, name, sources)
@@ -147,11 +149,10 @@ def strip_by_role(value: Any, role: str, name: str, sources: list[FakeArray]) ->
         return value
     if role == rules.SEQUENCE and isinstance(value, (list, tuple)):
         return [strip_by_role(part, rules.ARRAY, name, sources) for part in value]
-    if role == rules.NESTED:
+    if role == rules.MIXED:
         if isinstance(value, (list, tuple)):
-            parts = [strip_by_role(part, role, name, sources) for part in value]
-            return parts if isinstance(value, list) else tuple(parts)
-        if value is None or isinstance(value, str) or is_number(value):
+            return [strip_by_role(part, rules.NUMBER, name, sources) for part in value]
+        if value is Ellipsis or isinstance(value, str) or is_number(value):
             return value
     if role == rules.ARRAY and is_number(value):
         raise TypeError(f"{name}: expected a device array; got the number {value!r}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.cupy_surface import Signature, load
+from xbackprop.backend.fake import rules
 from xbackprop.backend.fake.execute import FakeArray, execute, strip
 from xbackprop.backend.fake.functions import NotModelledError, Ufunc, make_function
 from xbackprop.backend.fake.specials import FAMILIES, HOSTS, SPECIAL
@@ -58,6 +59,8 @@ def _resolve(name: str) -> Any:
     if name == "lib":
         tricks = Namespace("cupy.lib.stride_tricks", _stride_trick, lambda: set(_STRIDE_TRICKS))
         return _Holder(stride_tricks=tricks)
+    if name in rules.NOT_MODELLED or name in rules.SUCCESSORS:
+        raise _missing(name)
     if name in SPECIAL:
         return SPECIAL[name]
     for family, members in FAMILIES.items():
@@ -100,12 +103,10 @@ def _can_resolve(name: str) -> bool:
 
 def _missing(name: str) -> AttributeError:
     """Say why a name is not there."""
-    from xbackprop.backend.fake.rules import SUCCESSORS
-
     surface = load()
-    if name in SUCCESSORS:
+    if name in rules.SUCCESSORS:
         return NotModelledError(f"NumPy 2 has no {name!r} and CuPy deprecates it: use "
-                                f"{SUCCESSORS[name]}")  # fmt: skip
+                                f"{rules.SUCCESSORS[name]}")  # fmt: skip
     if name in surface.always_raises:
         return NotModelledError(f"cupy.{name} exists only to raise; use another function")
     known = surface.functions.keys() | surface.ufuncs.keys() | surface.classes | surface.modules

@@ -8,21 +8,26 @@ from typing import Any
 
 import numpy as np
 
-# The role of a parameter: a device array; an array or a number; a sequence of arrays; a plain
-# value that stays on the host; an array, a number or a nested sequence of those.
-ARRAY, OPTION, NUMBER, SEQUENCE, NESTED = "array", "-", "?", "*", "~"
+# The role of a parameter.
+ARRAY = "array"  # a device array
+NUMBER = "?"  # a device array or a number
+SEQUENCE = "*"  # a list or tuple of device arrays
+MIXED = "~"  # an array, a number, text, or a list of arrays and numbers
+SCALAR = "#"  # a number
+OPTION = "-"  # any value that stays on the host
 
 _OPTIONS = frozenset(
-    "allow_pickle assume_unique axes axis axis1 axis2 axisa axisb axisc atol beta bias bitorder "
-    "casting compute_uv copy cov d ddof decimals deg density destination dimensions dims discont "
-    "dtype dx edge_order endpoint equal_nan full full_matrices include_initial increasing "
+    "allow_pickle assume_unique axes axis axis1 axis2 axisa axisb axisc bias bitorder casting "
+    "compute_uv copy cov ddof deg density destination dimensions dims dtype edge_order endpoint equal_nan full full_matrices include_initial increasing "
     "indexing indices_or_sections inplace invert k keepdims kind kth max_line_width max_work "
     "method minlength mode n ndim ndmin new_shape newshape norm num offset optimize ord order "
-    "overwrite_input pad_width period precision range rcond reps requirements retstep "
-    "return_counts return_index return_indices return_inverse returned rowvar rtol s shape side "
-    "signature sparse start step stop stream subok suppress_small tol trim type UPLO width wrap "
+    "overwrite_input pad_width precision range rcond reps requirements retstep return_counts "
+    "return_index return_indices return_inverse returned rowvar s shape side signature source "
+    "sparse start step stop stream subok suppress_small trim type UPLO width wrap "
     "N constant_values end_values stat_length reflect_type".split()
 )
+
+_SCALARS = frozenset("atol beta d decimals discont dx period rtol tol".split())
 
 # Parameters whose role is not the one their name has elsewhere, function by function.
 _ROLES = {
@@ -33,15 +38,15 @@ _ROLES = {
     "diag_indices": "n-", "diff": "prepend? append?", "digitize": "right-", "dstack": "tup*",
     "einsum": "...~", "eye": "N- M-", "fill": "value?", "fill_diagonal": "val?",
     "full": "fill_value?", "full_like": "fill_value?", "gradient": "...?", "hamming": "M-",
-    "hanning": "M-", "histogram": "bins?", "histogram2d": "bins~", "histogramdd": "sample~ bins~",
+    "hanning": "M-", "histogram": "bins?", "histogram2d": "bins~", "histogramdd": "sample* bins~",
     "hstack": "tup*", "interp": "left? right?", "isclose": "a? b?", "kaiser": "M-",
-    "kron": "a? b?", "linspace": "start? stop?", "logspace": "start? stop? base-",
+    "kron": "a? b?", "linspace": "start? stop?", "logspace": "start? stop? base#",
     "matrix_rank": "tol?", "nan_to_num": "x? nan? posinf? neginf?", "percentile": "q~",
-    "piecewise": "condlist~ funclist~", "pinv": "rcond?", "polyadd": "a1? a2?",
+    "piecewise": "condlist* funclist~", "pinv": "rcond?", "polyadd": "a1? a2?",
     "polymul": "a1? a2?", "polysub": "a1? a2?", "polyval": "x?", "put": "v? values?",
     "put_along_axis": "values?", "putmask": "values?", "quantile": "q~", "ravel_multi_index":
     "multi_index*", "repeat": "repeats~", "reshape": "...-", "roll": "shift~", "row_stack": "tup*",
-    "searchsorted": "v?", "select": "condlist* choicelist* default?",
+    "searchsorted": "v?", "select": "condlist* choicelist* default#",
     "sliding_window_view": "window_shape- writeable-", "stack": "tup*",
     "take": "indices?", "tensorinv": "ind-", "tri": "N- M-", "tril_indices": "n- m-",
     "transpose": "...-", "triu_indices": "n- m-", "vstack": "tup*", "where": "x? y?",
@@ -51,7 +56,7 @@ _ROLES = {
 def _read_roles(text: str) -> dict[str, str]:
     roles = {}
     for part in text.split():
-        marked = part[-1] in (OPTION, NUMBER, SEQUENCE, NESTED)
+        marked = part[-1] in (OPTION, NUMBER, SEQUENCE, MIXED, SCALAR)
         roles[part[:-1] if marked else part] = part[-1] if marked else ARRAY
     return roles
 
@@ -64,6 +69,8 @@ def role(function: str, parameter: str) -> str:
     roles = _ROLES_OF.get(function, {})
     if parameter in roles:
         return roles[parameter]
+    if parameter in _SCALARS:
+        return SCALAR
     return OPTION if parameter in _OPTIONS else ARRAY
 
 
@@ -72,7 +79,8 @@ VIEWS = frozenset(
     "reshape transpose permute_dims matrix_transpose ravel squeeze expand_dims swapaxes moveaxis "
     "rollaxis broadcast_to broadcast_arrays diagonal view flip fliplr flipud rot90 atleast_1d "
     "atleast_2d atleast_3d split array_split hsplit vsplit dsplit real imag real_if_close "
-    "astype asarray asanyarray ascontiguousarray asfortranarray require meshgrid".split()
+    "astype asarray asanyarray ascontiguousarray asfortranarray require meshgrid ix_ conj "
+    "conjugate".split()
 )
 
 _ALWAYS = (
@@ -154,7 +162,6 @@ _BEYOND_CUPY: dict[str, tuple[Callable[[Given], bool], str]] = {
     "histogram": (lambda given: given["x"].dtype.kind == "c", "complex numbers"),
     "interp": (lambda given: not given["x"].flags.c_contiguous, "an x that is not contiguous"),
     "pad": (lambda given: callable(given.get("mode")), "a mode that is a function"),
-    "piecewise": (lambda given: any(map(callable, given["funclist"])), "functions"),
 }
 
 
@@ -207,6 +214,9 @@ def drop_without_counterpart(function: str, given: dict[str, Any]) -> None:
                 f"{function}: NumPy has no {parameter!r}, so the stand-in cannot run it"
             )
 
+
+# What would hand NumPy arrays to a caller's function, or is not about arrays.
+NOT_MODELLED = frozenset("apply_along_axis apply_over_axes from_dlpack show_config".split())
 
 # Names that NumPy 2 removed and CuPy still carries, most of them with a DeprecationWarning.
 SUCCESSORS = {

@@ -178,8 +178,18 @@ def _step_as_number(start: Any, stop: Any, *args: Any, **kwargs: Any) -> Any:
     return result
 
 
+def _einsum(subscripts: Any, *operands: Any, **options: Any) -> Any:
+    """Compute ``einsum``; lists are axes in its form without text, and hidden uploads in this."""
+    if isinstance(subscripts, str):
+        for operand in operands:
+            if isinstance(operand, list):
+                refuse_operand("einsum", operand)
+    return np.einsum(subscripts, *operands, **options)
+
+
 HOSTS: dict[str, Callable[..., Any]] = {
     "astype": lambda x, dtype, copy=True: x.astype(dtype, copy=copy),
+    "einsum": _einsum,
     "linspace": _step_as_number,
     "eig": _complex_result(np.linalg.eig),
     "eigvals": _complex_result(np.linalg.eigvals),

@@ -1,0 +1,71 @@
+"""Bring columns to mean 0 and deviation 1, and back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """``scaled = (values - mean) / scale``, for each position of a sample.
+
+    Attributes
+    ----------
+    mean, scale : numpy.ndarray of float64, shape of a sample
+        What was measured on the training part.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Return scaled values as float32."""
+        return ((values - self.mean) / self.scale).astype(np.float32)
+
+    def undo(self, scaled: np.ndarray) -> np.ndarray:
+        """Return float64 values in their own units."""
+        return scaled * self.scale + self.mean
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
+
+def measure_scaling(values: np.ndarray) -> Scaling:
+    """Return the scaling that standardizes samples; what is constant keeps its scale.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (samples, ...)
+        The training part.
+
+    Returns
+    -------
+    Scaling
+    """
+    wide = values.astype(np.float64)
+    deviation = wide.std(axis=0)
+    return Scaling(wide.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+
+
+def describe_bad_scale(values: np.ndarray) -> str | None:
+    """Return why samples should be standardized; None where they are fine as they are.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (samples, ...)
+        The training part.
+
+    Returns
+    -------
+    str or None
+    """
+    deviation = values.astype(np.float64).std(axis=0)
+    deviation = deviation[deviation > 0]
+    if not deviation.size:
+        return None
+    low, high = float(deviation.min()), float(deviation.max())
+    if high <= 10 and high <= 100 * low:
+        return None
+    return f"deviations go from {low:.3g} to {high:.3g}"

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import importlib
 import inspect
-import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -105,22 +104,30 @@ class Op:
             if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         )
         self._direct = False  # True once known that a CPU call is just the reference
+        self._has_saved = self.name.endswith("_forward")
         self._make_saved: Callable[[Any], Any] | None = None
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Run the kernel for the device of the arrays, or the reference."""
-        if self._direct and not _observing and args:
-            # A loss's gradient starts as the number 1.0, so the second argument may tell as well.
-            first = args[1] if type(args[0]) is float and len(args) > 1 else args[0]
-            if type(first) is np.ndarray:
-                try:
-                    result = self.reference(*args, **options)
-                except TypeError:
-                    find_device(self.name, args, options)  # explains a mix of host and device
-                    raise
-                if self._make_saved is None:
-                    return result
-                return result[0], self._make_saved(result[1])
+        # Most calls are the reference on NumPy arrays; they pay for nothing else. The gradient of a
+        # loss starts as the number 1.0, so the second argument may tell as well.
+        if (
+            self._direct
+            and not _observing
+            and args
+            and (
+                type(args[0]) is np.ndarray
+                or (type(args[0]) is float and type(args[-1]) is np.ndarray)
+            )
+        ):
+            try:
+                result = self.reference(*args, **options) if options else self.reference(*args)
+            except TypeError:
+                find_device(self.name, args, options)  # explains a mix of host and device
+                raise
+            if self._make_saved is None:
+                return result
+            return result[0], self._make_saved(result[1])
         return self._dispatch(args, options)
 
     def kernel(
@@ -171,11 +178,11 @@ class Op:
         args, options = self._by_position(args, options)
         device = find_device(self.name, args, options)
         _load_kernels("cuda" if device.kind == "fake" else device.kind)
-        self._learn_saved_names()
-        if device.kind == "cpu":  # only now are the cpu kernels loaded
-            self._direct = not self.kernels.get("cpu")
         if not _observers.get():
-            return self._run(device, args, options)
+            result = self._run(device, args, options)
+            if device.kind == "cpu":  # by now the cpu kernels are loaded and `saved` has its names
+                self._direct = not self.kernels.get("cpu")
+            return result
         call = OpCall(self, args, options, device, _depth.get())
         for observer in _observers.get():
             observer.before(call)
@@ -208,27 +215,20 @@ class Op:
             else:
                 with launches_booked_by(self.name, device, kernel.launches):
                     result = kernel.function(*args, **options)
-        if self._make_saved is None:
-            return result
-        return result[0], self._make_saved(result[1])
+        if self._make_saved is None and self._has_saved:
+            self._learn_saved_names(len(result[1]))
+        return result if self._make_saved is None else (result[0], self._make_saved(result[1]))
 
-    def _learn_saved_names(self) -> None:
-        """Name the fields of ``saved`` after the parameters of the backward op."""
-        if self._make_saved is not None or not self.name.endswith("_forward"):
-            return
+    def _learn_saved_names(self, number: int) -> None:
+        """Name the fields of ``saved`` after the backward op's parameters in their places."""
         stem = self.name.removesuffix("_forward")
-        backward = vars(sys.modules[self.reference.__module__]).get(f"{stem}_backward")
-        if not isinstance(backward, Op):
-            backward = self.reference.__globals__.get(f"{stem}_backward")
-        if not isinstance(backward, Op):
-            return
-        positional = [
-            parameter.name
-            for parameter in inspect.signature(backward.reference).parameters.values()
-            if parameter.kind is not parameter.KEYWORD_ONLY
-        ]
-        saved_type = namedtuple(f"{stem}_saved", positional[1:])  # type: ignore[misc]
-        self._make_saved = functools.partial(tuple.__new__, saved_type)
+        backward = self.reference.__globals__.get(f"{stem}_backward")
+        if isinstance(backward, Op):
+            names = list(inspect.signature(backward.reference).parameters)[1 : 1 + number]
+            saved_type = namedtuple(f"{stem}_saved", names)  # type: ignore[misc]
+            self._make_saved = functools.partial(tuple.__new__, saved_type)
+        else:
+            self._has_saved = False
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -44,6 +44,12 @@ class Device:
     kind: str
     index: int = 0
 
+    def __post_init__(self) -> None:
+        count = {"cpu": 1, "cuda": sys.maxsize, "fake": FAKE_DEVICE_COUNT}.get(self.kind, 0)
+        least = -1 if self.kind == "cuda" else 0  # cuda:-1 is any GPU
+        if not least <= self.index < count:
+            raise DeviceError(f"no device {self.kind}:{self.index}: expected one of {GRAMMAR}")
+
     def __str__(self) -> str:
         return "cpu" if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
@@ -120,13 +126,15 @@ def parse_device(name: str | Device) -> Device | None:
         return CPU
     if kind in ("cuda", "fake") and not colon:
         return Device(kind, 0 if kind == "fake" else -1)
-    if kind in ("cuda", "fake") and number.isascii() and number.isdigit():
-        if kind == "fake" and int(number) >= FAKE_DEVICE_COUNT:
-            raise DeviceError(
-                f"unknown device {name!r}: the stand-in has fake:0 to fake:{FAKE_DEVICE_COUNT - 1}"
-            )
+    is_number = number.isascii() and number.isdigit() and len(number) < 10
+    if kind == "cuda" and is_number:
         return Device(kind, int(number))
-    raise DeviceError(f"unknown device {name!r}: expected one of {GRAMMAR}")
+    if kind == "fake" and is_number and int(number) < FAKE_DEVICE_COUNT:
+        return Device(kind, int(number))
+    raise DeviceError(
+        f"unknown device {name!r}: expected one of {GRAMMAR} "
+        f"(the stand-in has fake:0 to fake:{FAKE_DEVICE_COUNT - 1})"
+    )
 
 
 def default_device() -> Device:
@@ -148,9 +156,21 @@ def explain_default_device() -> DeviceChoice:
         asked = os.environ.get(VARIABLE, "").strip()
         _process_choice = _choose(asked or "auto", VARIABLE if asked else "default")
         _variable_seen = asked
+        _make_current(_process_choice.device)
     elif _variable_seen is not None:
         _report_late_change()
     return _process_choice
+
+
+def _make_current(device: Device) -> None:
+    """Let CuPy compute on the process's device in this thread; the stand-in asks for it itself."""
+    if device.kind == "cuda":
+        sys.modules["cupy"].cuda.runtime.setDevice(device.index)
+
+
+def process_device() -> Device | None:
+    """Return the process's device where it has been chosen already, without choosing."""
+    return _process_choice.device if _process_choice is not None else None
 
 
 def _report_late_change() -> None:
@@ -189,6 +209,8 @@ def set_device(name: str | Device | None) -> Device:
     global _process_choice, _variable_seen
     choice = None if name is None else _choose(name, "set_device()")
     _process_choice, _variable_seen = choice, None
+    if choice is not None:
+        _make_current(choice.device)
     return default_device()
 
 
@@ -255,7 +277,10 @@ def device_of(array: Array) -> Device:
 
 def _choose(name: str | Device, asked_by: str) -> DeviceChoice:
     """Decide on a device; an explicit request is granted or refused, never replaced."""
-    device = parse_device(name)
+    try:
+        device = parse_device(name)
+    except DeviceError as error:
+        raise DeviceError(f"{error}; asked for by {asked_by}") from None
     asked = str(name) if device is None or device.index >= 0 else "cuda"
     if device is None:
         return _choose_automatically(asked_by)

@@ -17,6 +17,13 @@ from xbackprop.backend.device import CPU, Device, device_of, resolve_device
 Kind = Literal["upload", "download", "synchronization", "launch", "peer_copy"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+# Between the line that causes an event and `record` stand only these: the shim, the machinery of
+# its `with` blocks, and dispatch, which books the launches of kernels.
+_NOT_THE_CAUSE = (
+    _HERE,
+    os.path.abspath(contextlib.__file__),
+    os.path.join(os.path.dirname(_HERE.rstrip(os.sep)), "dispatch.py"),
+)
 
 
 class TransferError(RuntimeError):
@@ -59,7 +66,7 @@ class TransferLog:
     limits: dict[str, int] = field(default_factory=dict, repr=False)
 
     def add(self, event: TransferEvent, count: int = 1) -> None:
-        """Count an event and enforce the limits."""
+        """Count an event."""
         self.events.append(event)
         if event.kind == "upload":
             self.uploads += count
@@ -71,6 +78,9 @@ class TransferLog:
             self.synchronizations += count
         elif event.kind == "launch":
             self.launches += count
+
+    def enforce(self, event: TransferEvent) -> None:
+        """Raise TransferError where an event went beyond the limits."""
         limit = self.limits.get(event.kind)
         if limit is not None and self.count(event.kind) > limit:
             raise TransferError(f"{event}; allowed here: {limit} {event.kind}s")
@@ -179,12 +189,14 @@ def record(kind: Kind, size_bytes: int, device: Device, what: str, count: int = 
     )
     for log in logs:
         log.add(event, count)
+    for log in logs:
+        log.enforce(event)
 
 
 def _calling_frame() -> types.FrameType:
     """Find the line outside the shim that caused an event."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_CAUSE):
         frame = frame.f_back
     return frame
 
@@ -225,6 +237,8 @@ def to_device(array: Array, device: str | Device | None = None) -> Array:
     if source != CPU:
         return _copy_to_peer(array, target)
     host = _uploadable(array)
+    if host.dtype.char in "gG":
+        raise TypeError(f"no GPU holds {host.dtype}; convert with .astype('float64') first")
     record("upload", host.nbytes, target, "to_device()")
     if target.kind == "fake":
         from xbackprop.backend.fake import upload
@@ -289,11 +303,12 @@ def asarray(
     """
     if get_array_module(values) is not np:
         array = values if device is None else to_device(values, device)
-        if dtype is not None and array.dtype != np.dtype(dtype):
-            with device_of(array).activate():
+        with device_of(array).activate():
+            if dtype is not None and array.dtype != np.dtype(dtype):
                 return array.astype(dtype)
-        return array.copy() if copy else array
-    host = np.asarray(values)
+            return array.copy() if copy and array is values else array
+    only_dlpack = hasattr(values, "__dlpack__") and not hasattr(values, "__array__")
+    host = np.from_dlpack(values) if only_dlpack else np.asarray(values)
     if dtype is None and host.dtype.kind == "f" and host.dtype != np.float16:
         dtype = np.float32
     host = np.array(host, dtype=dtype, copy=True if copy else None)
@@ -302,7 +317,7 @@ def asarray(
 
 def _uploadable(host: np.ndarray) -> np.ndarray:
     """Refuse what no GPU holds; make the byte order native."""
-    if host.dtype.kind not in "biufcV" or host.dtype.names is not None:
+    if host.dtype.kind not in "biufc" and host.dtype.name != "bfloat16":
         raise TypeError(
             f"expected numbers; got an array of dtype {host.dtype}. "
             "Convert it with .astype(...) or encode it as integers first."

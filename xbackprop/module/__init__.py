@@ -10,7 +10,6 @@ from xbackprop.module.frame import (
     layer_path,
     replay,
     saving,
-    unwind,
 )
 from xbackprop.module.parameter import Parameter
 
@@ -25,5 +24,4 @@ __all__ = [
     "layer_path",
     "replay",
     "saving",
-    "unwind",
 ]

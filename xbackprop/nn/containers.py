@@ -13,7 +13,6 @@ from xbackprop.module import (
     inference,
     replay,
     saving,
-    unwind,
 )
 
 
@@ -87,10 +86,12 @@ class Sequential(Module):
         first = 0 if input_grad else self._first_trainable()
         if first == len(self._order):
             return grad_output if input_grad else None
-        layers_saved = unwind(saved)
+        if current_frame().keep:
+            saved = list(saved)
+        # pop lets go of each layer's activations as soon as its backward has used them.
         for position in range(len(self._order) - 1, first, -1):
-            grad_output = self._order[position].backward(grad_output, next(layers_saved))
-        return self._order[first].backward(grad_output, next(layers_saved), input_grad=input_grad)
+            grad_output = self._order[position].backward(grad_output, saved.pop())
+        return self._order[first].backward(grad_output, saved.pop(), input_grad=input_grad)
 
     def _first_trainable(self) -> int:
         for position, layer in enumerate(self._order):

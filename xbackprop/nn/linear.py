@@ -59,7 +59,6 @@ def linear_backward(
     grad_output: Array,
     x: Array,
     weight: Array,
-    *,
     input_grad: bool = True,
     weight_grad: bool = True,
     bias_grad: bool = True,
@@ -158,12 +157,9 @@ class Linear(Module):
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
         """Add ``g^T x`` and ``sum of g``; return ``g W``."""
         weight, bias = self.weight, self.bias
+        has_bias_grad = bias is not None and bias.requires_grad
         grad_input, grad_weight, grad_bias = linear_backward(
-            grad_output,
-            *saved,
-            input_grad=input_grad,
-            weight_grad=weight.requires_grad,
-            bias_grad=bias is not None and bias.requires_grad,
+            grad_output, *saved, input_grad, weight.requires_grad, has_bias_grad
         )
         if grad_weight is not None:
             weight.accumulate(grad_weight)

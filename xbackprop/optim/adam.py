@@ -22,6 +22,7 @@ def adam_update(
     step_size: Any,
     correction: Any,
     eps: float,
+    finite: Array | None = None,
 ) -> None:
     """Compute ``m = b1 m + (1-b1) g``, ``v = b2 v + (1-b2) g^2``, ``w -= a m / (c sqrt(v) + eps)``.
 
@@ -38,7 +39,7 @@ def adam_update(
     if max_exp_avg_sq is not None:
         xp.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
         square = max_exp_avg_sq
-    data -= exp_avg / (xp.sqrt(square) * correction + eps) * step_size
+    data -= masked(exp_avg / (xp.sqrt(square) * correction + eps) * step_size, finite, 0.0)
 
 
 class Adam(Optimizer):
@@ -106,7 +107,7 @@ class Adam(Optimizer):
     ) -> None:
         """Descend one step."""
         group = flat.group
-        lr = masked(flat.scalar("lr", group["lr"]), finite, 0.0)
+        lr = flat.scalar("lr", group["lr"])
         beta1, beta2 = (
             masked(flat.scalar(f"beta{i}", beta), finite, 1.0)
             for i, beta in enumerate(group["betas"], 1)
@@ -116,16 +117,17 @@ class Adam(Optimizer):
         if group["weight_decay"]:
             decay = flat.scalar("weight_decay", group["weight_decay"])
             if self.decoupled_weight_decay:
-                data *= cast(1 - lr * decay, data)
+                data *= cast(masked(1 - lr * decay, finite, 1.0), data)
             else:
-                grad = grad + data * cast(masked(decay, finite, 0.0), data)
+                grad = grad + data * cast(decay, data)
+        grad = masked(grad, finite, -0.0)  # the one number that changes nothing, added to any
         # In float64, on the device: float32 would lose 1.3e-5 in the corrections.
-        step_size = masked(lr / (1 - group["betas"][0] ** step), finite, 0.0)
-        correction = masked((1 - group["betas"][1] ** step) ** -0.5, finite, 0.0)
+        step_size = lr / (1 - group["betas"][0] ** step)
+        correction = (1 - group["betas"][1] ** step) ** -0.5
         adam_update(
             data, grad, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq"),
             cast(beta1, data), cast(1 - beta1, data), cast(beta2, data), cast(1 - beta2, data),
-            cast(step_size, data), cast(correction, data), group["eps"],
+            cast(step_size, data), cast(correction, data), group["eps"], finite,
         )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ class StepLR:
 
     Notes
     -----
-    ``lr = initial_lr * gamma ** (epoch // step_size)``. Call ``step()`` after each epoch.
+    ``lr = initial_lr * gamma ** (epoch // step_size)``, one factor at a time, so that a learning
+    rate set by hand in between stays in force. Call ``step()`` after each epoch.
     """
 
     def __init__(
@@ -35,16 +36,17 @@ class StepLR:
         self.last_epoch = last_epoch
         for group in optimizer.param_groups:
             if last_epoch == -1:
-                group["initial_lr"] = group["lr"]
+                group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
                 raise KeyError("StepLR continues at last_epoch only where groups have initial_lr")
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         self.step()
 
     def get_lr(self) -> list[float]:
-        """Return the learning rate of each group at the current epoch."""
-        factor = self.gamma ** (self.last_epoch // self.step_size)
-        return [base * factor for base in self.base_lrs]
+        """Return the learning rate of each group at the current epoch, from those in force."""
+        is_due = self.last_epoch > 0 and self.last_epoch % self.step_size == 0
+        factor = self.gamma if is_due else 1.0
+        return [group["lr"] * factor for group in self.optimizer.param_groups]
 
     def get_last_lr(self) -> list[float]:
         """Return the learning rates now in force."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import device_of
-from xbackprop.backend.transfer import to_host
+from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
 from xbackprop.optim.flat import FlatGroup
 
@@ -32,12 +32,21 @@ class Optimizer:
     skip_nonfinite : bool
         True makes a step with a non-finite loss or gradient norm a no-op, recorded in
         :meth:`first_nonfinite_step`. False, as in PyTorch, writes what comes.
+    stop_at_nonfinite : bool
+        With ``skip_nonfinite``, the steps after a skipped one are no-ops too, until
+        :meth:`first_nonfinite_step` has told of it: however seldom a device is asked, the weights
+        are those from before the first bad step.
+    saves_step : bool
+        Whether ``state_dict`` holds each parameter's number of updates, as PyTorch's does.
     """
+
+    saves_step = True
 
     def __init__(self, params: ParameterSource, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.skip_nonfinite = False
+        self.stop_at_nonfinite = False
         self._flats: list[FlatGroup] = []
         self._frozen: list[Parameter] = []
         self._state: dict[Parameter, dict[str, Any]] = {}
@@ -117,7 +126,7 @@ class Optimizer:
         step : int or device scalar
             Number of this update, counted from 1.
         finite : None or device scalar of bool
-            When given and False, nothing may change.
+            When given and False, nothing may change, whatever ``grad`` holds: see :func:`masked`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no update")
 
@@ -159,13 +168,11 @@ class Optimizer:
             return
         if len(active) == len(parameters) and flat.moves_together:
             flat.advance_together(finite)
-            grad = flat.grad if finite is None else _mask(flat.grad, finite)
-            self.update(flat, flat.data, grad, flat.state, flat.steps[0], finite)
+            self.update(flat, flat.data, flat.grad, flat.state, flat.steps[0], finite)
         else:
             for i, (parameter, data, grad) in enumerate(flat.bindings):
                 if parameter.has_grad:
                     flat.advance(i, finite)
-                    grad = _mask(grad, finite)
                     self.update(flat, data, grad, flat.views[i], flat.steps[i], finite)
         Parameter.clock = clock = Parameter.clock + 1
         for parameter in active:
@@ -184,24 +191,25 @@ class Optimizer:
         if not squares:
             return None
         place = flats[0].device
-        if place.kind == "cpu":
-            total = float(sum(squares)) + (0.0 if loss is None else float(loss))
-            if math.isfinite(total):
-                return None
-            if self._bad_call == -1:
-                self._bad_call = self.calls
-            return False
         if any(flat.device != place for flat in flats):
             raise NotImplementedError("skip_nonfinite with parameters on several devices")
+        if place.kind == "cpu":
+            total = sum(map(float, squares)) + (0.0 if loss is None else float(loss))
+            earlier = self._bad_call = int(_host_value(self._bad_call))
+            is_finite = math.isfinite(total)
+            if not is_finite and earlier < 0:
+                self._bad_call = self.calls
+            return None if is_finite and (earlier < 0 or not self.stop_at_nonfinite) else False
         xp = place.xp
         with place.activate():
             total = sum(squares[1:], squares[0])
             finite = xp.isfinite(total if loss is None else total + loss)
             if isinstance(self._bad_call, int):
                 self._bad_call = xp.full((), self._bad_call, dtype=np.int64)
-            is_first = (self._bad_call < 0) & ~finite
-            self._bad_call = xp.where(is_first, self.calls, self._bad_call)
-        return finite
+            earlier = to_device(self._bad_call, place)
+            is_well = earlier < 0
+            self._bad_call = xp.where(is_well & ~finite, self.calls, earlier)
+        return finite & is_well if self.stop_at_nonfinite else finite
 
     def first_nonfinite_step(self) -> int | None:
         """Return the number of the first skipped step, counted from 1; None if there is none.
@@ -231,24 +239,29 @@ class Optimizer:
 
     def _is_stale(self) -> bool:
         for flat in self._flats:
-            if not flat.is_current():
+            if not flat.is_current() or not flat.has_state(self.state_names(flat.group)):
                 return True
         return any(parameter.requires_grad for parameter in self._frozen) if self._frozen else False
 
     def _pack(self) -> None:
         state = self._keep_state()
-        self._frozen = []
+        frozen: list[Parameter] = []
+        flats: list[FlatGroup] = []
         for group in self.param_groups:
             buckets: dict[Any, list[Parameter]] = {}
             for parameter in group["params"]:
                 if parameter.requires_grad:
                     buckets.setdefault((parameter.device, parameter.dtype), []).append(parameter)
                 else:
-                    self._frozen.append(parameter)
-            self._flats += [
+                    frozen.append(parameter)
+            flats += [
                 FlatGroup(group, bucket, self.state_names(group), state)
                 for bucket in buckets.values()
             ]
+        self._flats, self._frozen = flats, frozen  # only now: memory may have run out on the way
+        for flat in flats:
+            for parameter in flat.parameters:
+                state.pop(parameter, None)  # views that would keep the previous cache alive
 
     def _keep_state(self) -> dict[Parameter, dict[str, Any]]:
         """Take the state out of the cache and drop the cache."""
@@ -273,15 +286,20 @@ class Optimizer:
         Returns
         -------
         dict
-            ``state`` maps a parameter's number to its arrays and its ``step``;
-            ``param_groups`` holds the options, with numbers in place of parameters.
+            ``state`` maps a parameter's number to its arrays and its ``step``; parameters that were
+            never updated are not in it. ``param_groups`` holds the options, with numbers in place
+            of parameters.
         """
         numbers = {p: i for i, p in enumerate(self._all_parameters())}
         state = {}
         for parameter, entry in self.state.items():
-            state[numbers[parameter]] = {
-                name: _host_value(value) for name, value in entry.items() if name != "count"
-            }
+            values = {name: _host_value(value) for name, value in entry.items() if name != "count"}
+            if not values["step"]:  # all its updates were skipped
+                continue
+            if not self.saves_step:
+                del values["step"]
+            if values:
+                state[numbers[parameter]] = values
         groups = [
             {**group, "params": [numbers[p] for p in group["params"]]}
             for group in self.param_groups
@@ -306,27 +324,59 @@ class Optimizer:
         received = [len(group["params"]) for group in groups]
         if expected != received:
             raise ValueError(f"expected groups of {expected} parameters; got {received}")
-        parameters = self._all_parameters()
-        fresh: dict[Parameter, dict[str, Any]] = {}
-        for number, entry in state_dict["state"].items():
-            parameter = parameters[int(number)]
-            values = {name: _as_host(value) for name, value in entry.items() if value is not None}
-            for name, value in values.items():
-                if name != "step" and value.shape != parameter.shape:
-                    raise ValueError(
-                        f"state {name!r} of parameter {number} has shape {value.shape}; "
-                        f"expected {parameter.shape}"
-                    )
-            step = int(values.pop("step", 1))
-            fresh[parameter] = {**values, "step": step, "count": step}
+        options = [self._options_from(loaded) for loaded in groups]
+        fresh = self._state_from(state_dict["state"], options)
         self._keep_state()
         self._state = fresh
-        for group, loaded in zip(self.param_groups, groups, strict=True):
-            group |= {k: v for k, v in loaded.items() if k in group and k != "params"}
-            if "initial_lr" in loaded:
-                group["initial_lr"] = loaded["initial_lr"]
-            if "betas" in group:
-                group["betas"] = tuple(group["betas"])
+        for group, loaded in zip(self.param_groups, options, strict=True):
+            group |= loaded
+
+    def _options_from(self, loaded: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the options of a loaded group and return those that this optimizer has."""
+        missing = [name for name in self.defaults if name not in loaded]
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__} expects groups with {', '.join(self.defaults)}; got one "
+                f"without {', '.join(missing)}. It seems to come from another optimizer."
+            )
+        known = (*self.defaults, "initial_lr")
+        options = {name: loaded[name] for name in known if name in loaded}
+        if "betas" in options:
+            options["betas"] = tuple(options["betas"])
+        self.check_options(options)
+        return options
+
+    def _state_from(
+        self, state: Mapping[Any, Mapping[str, Any]], options: list[dict[str, Any]]
+    ) -> dict[Parameter, dict[str, Any]]:
+        """Check the loaded state of every parameter and return it as host arrays."""
+        owners = [
+            (parameter, self.state_names(loaded))
+            for group, loaded in zip(self.param_groups, options, strict=True)
+            for parameter in group["params"]
+        ]
+        fresh: dict[Parameter, dict[str, Any]] = {}
+        for number, entry in state.items():
+            if not 0 <= int(number) < len(owners):
+                raise ValueError(f"state of parameter {number}; there are {len(owners)}")
+            parameter, names = owners[int(number)]
+            values = {name: _as_host(value) for name, value in entry.items() if value is not None}
+            missing = [name for name in names if name not in values]
+            if missing:
+                raise ValueError(
+                    f"{type(self).__name__} expects state {', '.join(names)} of parameter "
+                    f"{number}; got none of the name {', '.join(missing)}"
+                )
+            for name in names:
+                if values[name].shape != parameter.shape:
+                    raise ValueError(
+                        f"state {name!r} of parameter {number} has shape {values[name].shape}; "
+                        f"expected {parameter.shape}"
+                    )
+            step = int(values.get("step", 1))
+            fresh[parameter] = {name: values[name] for name in names}
+            fresh[parameter] |= {"step": step, "count": step}
+        return fresh
 
     def _all_parameters(self) -> list[Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
@@ -351,7 +401,11 @@ class Optimizer:
 
 
 def masked(value: Any, finite: Any, neutral: float) -> Any:
-    """Return ``value``, or ``neutral`` on the device when the step must change nothing."""
+    """Return ``value``, or ``neutral`` on the device when the step must change nothing.
+
+    What is subtracted becomes 0.0, what is added -0.0, a factor 1.0: so every bit stays, also those
+    of a zero, whatever the skipped step would have computed.
+    """
     if finite is None:
         return value
     device = device_of(finite)
@@ -361,10 +415,6 @@ def masked(value: Any, finite: Any, neutral: float) -> Any:
 def cast(value: Any, like: Array) -> Any:
     """Round a float64 device scalar to the dtype of what it multiplies; numbers pass through."""
     return value if isinstance(value, (int, float)) else value.astype(like.dtype)
-
-
-def _mask(grad: Array, finite: Any) -> Array:
-    return grad if finite is None else device_of(grad).xp.where(finite, grad, 0)
 
 
 def _host_value(value: Any) -> Any:

@@ -9,9 +9,9 @@ from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, masked
 
 
 @op(formula="data_new = data - lr * grad")
-def sgd_update(data: Array, grad: Array, lr: Any) -> None:
+def sgd_update(data: Array, grad: Array, lr: Any, finite: Array | None = None) -> None:
     """Compute ``w_new = w - eta dLoss/dw`` in place."""
-    data -= grad * lr
+    data -= masked(grad * lr, finite, 0.0)
 
 
 @op
@@ -22,13 +22,15 @@ def momentum_update(
     lr: Any,
     momentum: Any,
     grad_factor: Any,
+    finite: Array | None = None,
     *,
     nesterov: bool,
 ) -> None:
     """Compute ``v = mu v + f g`` and ``w = w - eta v`` (Nesterov: ``w - eta (g + mu v)``)."""
     momentum_buffer *= momentum
     momentum_buffer += grad * grad_factor
-    data -= (grad + momentum_buffer * momentum if nesterov else momentum_buffer) * lr
+    direction = grad + momentum_buffer * momentum if nesterov else momentum_buffer
+    data -= masked(direction * lr, finite, 0.0)
 
 
 class SGD(Optimizer):
@@ -62,6 +64,8 @@ class SGD(Optimizer):
     >>> model = xb.nn.Linear(2, 1)
     >>> optimizer = xb.optim.SGD(model.parameters(), lr=0.1)
     """
+
+    saves_step = False
 
     def __init__(
         self,
@@ -105,21 +109,21 @@ class SGD(Optimizer):
     ) -> None:
         """Descend one step."""
         group = flat.group
-        lr = cast(masked(flat.scalar("lr", group["lr"]), finite, 0.0), data)
+        lr = cast(flat.scalar("lr", group["lr"]), data)
         if group["maximize"]:
             grad = -grad
         if group["weight_decay"]:
-            decay = flat.scalar("weight_decay", group["weight_decay"])
-            grad = grad + data * cast(masked(decay, finite, 0.0), data)
+            grad = grad + data * cast(flat.scalar("weight_decay", group["weight_decay"]), data)
         if not group["momentum"]:
-            sgd_update(data, grad, lr)
+            sgd_update(data, grad, lr, finite)
             return
+        grad = masked(grad, finite, -0.0)  # the one number that changes nothing, added to any
         momentum = cast(masked(flat.scalar("momentum", group["momentum"]), finite, 1.0), data)
         grad_factor: Any = 1.0
         if group["dampening"]:  # the first step takes the whole gradient, as PyTorch does
             grad_factor = 1.0 - group["dampening"] * (step > 1)
             grad_factor = cast(grad_factor, data)
         momentum_update(
-            data, grad, state["momentum_buffer"], lr, momentum, grad_factor,
+            data, grad, state["momentum_buffer"], lr, momentum, grad_factor, finite,
             nesterov=group["nesterov"],
         )  # fmt: skip

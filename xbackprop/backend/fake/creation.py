@@ -13,6 +13,7 @@ from xbackprop.backend.fake.execute import (
     refuse_dtype,
     refuse_operand,
     require_current,
+    run_quietly,
     strip,
 )
 from xbackprop.backend.fake.functions import NotModelledError
@@ -93,7 +94,8 @@ def _convert(
     sources: list[FakeArray] = []
     stripped = _strip_nested(value, name, sources)
     if not sources:
-        host = np.array(value, dtype, copy=None, order=order, ndmin=ndmin)  # type: ignore[call-overload]
+        options = {"copy": None, "order": order, "ndmin": ndmin}
+        host = run_quietly(np.array, (value, dtype), options)
         return put_on_device(host, f"xp.{name}()")
 
     def convert(inside: Any) -> np.ndarray:

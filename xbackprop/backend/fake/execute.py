@@ -145,8 +145,8 @@ def execute(
         require_current(name, index)
     if synchronizes:
         record("synchronization", 0, _DEVICES[index], name)
-    if quiet:
-        result = _run_quietly(function, args, kwargs or {})
+    if quiet or any(source._array.dtype.kind == "c" for source in sources):  # casts to real warn
+        result = run_quietly(function, args, kwargs or {})
     else:
         # A GPU sets no floating-point flags, so nothing may warn here either.
         with np.errstate(all="ignore"):
@@ -163,7 +163,7 @@ def execute(
 _quiet_lock = threading.Lock()
 
 
-def _run_quietly(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def run_quietly(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run without warnings: the filters belong to the process, so one thread at a time."""
     with _quiet_lock, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

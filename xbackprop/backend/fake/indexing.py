@@ -56,8 +56,6 @@ def set_item(array: FakeArray, key: Any, value: Any) -> None:
     parts = key if type(key) is tuple else (key,)
     sources = [array]
     new = _strip_value(value, "setitem", sources)
-    if isinstance(new, np.ndarray) and new.dtype.kind == "c" and array._array.dtype.kind != "c":
-        new = new.real  # as CuPy, which converts, and without NumPy's warning
     if not _has_arrays(parts):
         host_key = parts
         if type(value) is FakeArray and value._allocation is array._allocation:

@@ -4,9 +4,9 @@ import threading
 from collections import deque
 from contextvars import ContextVar, Token
 
-from xbackprop.backend.device import FAKE_DEVICE_COUNT
+from xbackprop.backend.device import FAKE_DEVICE_COUNT, process_device
 
-_current: ContextVar[int] = ContextVar("xbackprop_fake_device", default=0)
+_current: ContextVar[int | None] = ContextVar("xbackprop_fake_device", default=None)
 
 
 class current_device:  # lower case: it reads as a function in a `with` statement
@@ -16,7 +16,7 @@ class current_device:  # lower case: it reads as a function in a `with` statemen
 
     def __init__(self, index: int) -> None:
         self._index = index
-        self._tokens: list[Token[int]] = []
+        self._tokens: list[Token[int | None]] = []
 
     def __enter__(self) -> int:
         self._tokens.append(_current.set(self._index))
@@ -27,8 +27,12 @@ class current_device:  # lower case: it reads as a function in a `with` statemen
 
 
 def current_index() -> int:
-    """Return the index of the current stand-in device."""
-    return _current.get()
+    """Return the index of the current stand-in device: activated here, else the process's."""
+    index = _current.get()
+    if index is not None:
+        return index
+    device = process_device()
+    return device.index if device is not None and device.kind == "fake" else 0
 
 
 class FakeMemory:

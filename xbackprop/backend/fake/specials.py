@@ -91,7 +91,7 @@ def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = None) ->
     def copy(target: np.ndarray) -> None:
         np.copyto(target, new, casting=casting)  # type: ignore[arg-type]
 
-    execute("copyto", copy, sources, (dst._array,), quiet=np.iscomplexobj(new))
+    execute("copyto", copy, sources, (dst._array,))
 
 
 def put(a: Any, ind: Any, v: Any, mode: str | None = None) -> None:

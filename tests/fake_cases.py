@@ -29,6 +29,13 @@ SAMPLES = {
     "number": np.array(0.75),
 }
 
+# Arrays over which NumPy warns: means of nothing, casts of complex numbers, NaN everywhere.
+DEGENERATE = (
+    np.zeros(0), np.zeros((0, 3)), np.full(3, np.nan), np.array([[1.0, np.nan, 2.0]]),
+    np.array([1.0 + 1.0j, np.nan]), np.array([1]), np.array([True, False]),
+    np.array([[1.0, 2.0], [2.0, 4.0]]), np.array(np.nan),
+)  # fmt: skip
+
 # Values for parameters that stay on the host, where a function requires them.
 REQUIRED = {
     "axis": 0, "axis1": 0, "axis2": 1, "indices_or_sections": 1, "source": 0, "destination": -1,
@@ -176,6 +183,37 @@ def generated(
 
 def is_allowed(signature: Signature, kwargs: dict[str, Any]) -> bool:
     return all(value in signature.allowed.get(key, (value,)) for key, value in kwargs.items())
+
+
+def degenerate(title: str, signature: Signature, *, method: bool = False) -> list[Case]:
+    """Make calls of one function with degenerate arrays; many are refused."""
+    name = title.rpartition(".")[2]
+    choices: list[Any] = [DEGENERATE] if method else []
+    for parameter in signature.args:
+        if parameter in signature.required:
+            is_array = rules.role(name, parameter) not in (rules.OPTION, rules.SCALAR)
+            choices.append(DEGENERATE if is_array else [REQUIRED.get(parameter, 1)])
+    call = of_array(name) if method else of_module(title)
+    options: list[dict[str, Any]] = [{}, {"axis": 0}, {"ddof": 3}, {"dtype": np.float32}]
+    return [
+        Case(title, call, call(np), args, option)
+        for args in itertools.islice(itertools.product(*choices), 90)
+        for option in options
+        if all(key in (*signature.args, *signature.kwonly) for key in option)
+    ]
+
+
+def degenerate_cases() -> list[Case]:
+    cases = []
+    for name, signature in SURFACE.functions.items():
+        if name not in SELF_MADE | NOT_MODELLED and not signature.varargs:
+            cases += degenerate(name, signature)
+    for name, signature in SURFACE.linalg.items():
+        cases += degenerate(f"linalg.{name}", signature)
+    for name, signature in SURFACE.methods.items():
+        if name not in NO_METHOD | {"put", "item", "tobytes", "tolist"}:
+            cases += degenerate(f"ndarray.{name}", signature, method=True)
+    return cases
 
 
 def row(title: str, *args: Any, numpy: Callable[..., Any] | None = None, **kwargs: Any) -> Case:

@@ -1,6 +1,7 @@
 """Every function of CuPy that the stand-in GPU admits: NumPy's numbers, and CuPy's refusals."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from fake_cases import (
     SELF_MADE,
     SURFACE,
     Case,
+    degenerate_cases,
     on_device,
 )
 
@@ -221,6 +223,21 @@ READERS = frozenset("fromfunction fromiter frombuffer fromstring".split())
 IN_PLACE = frozenset("nan_to_num ndarray.byteswap".split())
 # NumPy returns a view where CuPy runs kernels; the mask is made by another call.
 LAUNCHES = {"diag": 1, "trim_zeros": 1, "mask_indices": 2}
+
+
+def test_no_call_warns() -> None:
+    calls = 0
+    for case in degenerate_cases():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                case.call(xp)(*on_device(case.args), **on_device(case.kwargs))
+                calls += 1
+            except Warning as warning:
+                pytest.fail(f"{case} warns: {warning}")
+            except Exception:  # noqa: BLE001  (degenerate arrays are refused in many words)
+                continue
+    assert calls > 2000
 
 
 def test_every_name_of_cupy_is_called_or_named_as_missing() -> None:

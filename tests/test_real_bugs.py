@@ -63,8 +63,8 @@ def test_the_stand_in_does_what_the_table_says(row: RealBug) -> None:
         assert lines.count(row.faulty_line) == row.count
     elif row.how == "changes the result":
         assert str(result) == row.result
-    else:
-        assert log.downloads == log.synchronizations == 0
+    else:  # silent: nothing comes down, and a wait is the code's own, not a sign of the bug
+        assert log.downloads == 0
 
 
 @each([row for row in ROWS if row.how in ("synchronizes", "downloads")])

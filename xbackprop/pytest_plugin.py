@@ -261,11 +261,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     log = item.stash.get(_log_of_test, None)
     if not limits and log is None:
         return (yield)
-    from xbackprop.backend.transfer import _open, transfer_guard
+    from xbackprop.backend.transfer import open_log, transfer_guard
 
     with contextlib.ExitStack() as stack:
         if log is not None:  # first, so that it holds the transfer that exceeds the budget too
-            stack.enter_context(_open(log))
+            stack.enter_context(open_log(log))
         guarded = stack.enter_context(transfer_guard(**limits)) if limits else None
         result = yield
     if guarded is not None:
@@ -275,11 +275,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 def _refuse_caught_errors(log: "TransferLog", limits: dict[str, int]) -> None:
     """Fail a test that went beyond its budget and survived, by an ``except`` too wide."""
+    from xbackprop.backend.transfer import describe_excess
+
     for name, limit in limits.items():
         events = [event for event in log.events if f"{event.kind}s" == name]
         if len(events) > limit:
             pytest.fail(
-                f"{events[limit]}; allowed here: {limit} {name}. The error raised there was caught",
+                f"{describe_excess(events[limit], limit)}. The error raised there was caught",
                 pytrace=False,
             )
 

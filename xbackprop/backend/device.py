@@ -51,7 +51,9 @@ class Device:
             raise DeviceError(f"no device {self.kind}:{self.index}: expected one of {GRAMMAR}")
 
     def __str__(self) -> str:
-        return "cpu" if self.kind == "cpu" else f"{self.kind}:{self.index}"
+        if self.kind == "cpu" or self.index < 0:  # -1: the choice of the GPU is still open
+            return self.kind
+        return f"{self.kind}:{self.index}"
 
     @cached_property
     def xp(self) -> Any:

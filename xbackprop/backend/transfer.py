@@ -83,7 +83,7 @@ class TransferLog:
         """Raise TransferError where an event went beyond the limits."""
         limit = self.limits.get(event.kind)
         if limit is not None and self.count(event.kind) > limit:
-            raise TransferError(f"{event}; allowed here: {limit} {event.kind}s")
+            raise TransferError(describe_excess(event, limit))
 
     def count(self, kind: Kind) -> int:
         """Return how many events of one kind were counted."""
@@ -94,6 +94,12 @@ class TransferLog:
             "launch": self.launches,
         }
         return counters.get(kind, 0)
+
+
+def describe_excess(event: TransferEvent, limit: int) -> str:
+    """Say of the first event beyond a limit what it was and what was allowed."""
+    plural = "" if limit == 1 else "s"
+    return f"{event}; allowed here: {limit or 'no'} {event.kind}{plural}"
 
 
 # Context-local, as the device choice is: a log sees its own thread, not its neighbours.
@@ -117,7 +123,7 @@ def transfer_log() -> Iterator[TransferLog]:
     >>> log.uploads, log.downloads, log.synchronizations
     (1, 1, 1)
     """
-    with _open(TransferLog()) as log:
+    with open_log(TransferLog()) as log:
         yield log
 
 
@@ -149,12 +155,13 @@ def transfer_guard(
     if all(limit is None for limit in limits.values()):
         limits = dict.fromkeys(limits, 0)
     budget = {kind: limit for kind, limit in limits.items() if limit is not None}
-    with _open(TransferLog(limits=budget)) as log:
+    with open_log(TransferLog(limits=budget)) as log:
         yield log
 
 
 @contextlib.contextmanager
-def _open(log: TransferLog) -> Iterator[TransferLog]:
+def open_log(log: TransferLog) -> Iterator[TransferLog]:
+    """Count into a log that the caller holds."""
     token = _open_logs.set((*_open_logs.get(), log))
     try:
         yield log

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import device_of
 from xbackprop.backend.transfer import to_device
@@ -21,17 +23,26 @@ def clip_grad_norm_(
     max_norm : float
         Largest norm that is left alone.
     norm_type : float, default 2.0
-        Order of the norm; ``inf`` for the largest element.
+        Order of the norm, above 0; ``inf`` for the largest element.
 
     Returns
     -------
     array, shape ()
         The norm before scaling, on the device of the first gradient; not downloaded.
 
+    Raises
+    ------
+    ValueError
+        For a negative ``max_norm``, a ``norm_type`` not above 0, and when there is no gradient.
+
     Notes
     -----
     ``g *= min(1, max_norm / (norm + 1e-6))``, as ``torch.nn.utils.clip_grad_norm_`` does.
     """
+    if not max_norm >= 0:
+        raise ValueError(f"clip_grad_norm_ expects max_norm >= 0; got {max_norm}")
+    if not norm_type > 0:
+        raise ValueError(f"clip_grad_norm_ expects norm_type > 0; got {norm_type}")
     if isinstance(parameters, Parameter):
         parameters = [parameters]
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -40,16 +51,18 @@ def clip_grad_norm_(
     place = device_of(grads[0])
     xp = place.xp
     norms = []
-    for grad in grads:
-        with device_of(grad).activate():
-            norms.append(_norm(grad, norm_type))
-    with place.activate():
-        total = _norm(xp.stack([xp.asarray(to_device(norm, place)) for norm in norms]), norm_type)
-        factor = xp.minimum(max_norm / (total + 1e-6), 1.0)
-    for grad in grads:
-        here = device_of(grad)
-        with here.activate():
-            grad *= to_device(factor, here).astype(grad.dtype)
+    with np.errstate(all="ignore"):  # an infinite gradient is no warning on a GPU either
+        for grad in grads:
+            with device_of(grad).activate():
+                norms.append(_norm(grad, norm_type))
+        with place.activate():
+            norms = [xp.asarray(to_device(norm, place)) for norm in norms]
+            total = _norm(xp.stack(norms), norm_type)
+            factor = xp.minimum(max_norm / (total + 1e-6), 1.0)
+        for grad in grads:
+            here = device_of(grad)
+            with here.activate():
+                grad *= to_device(factor, here).astype(grad.dtype)
     return total
 
 

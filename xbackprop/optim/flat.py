@@ -113,10 +113,7 @@ class FlatGroup:
 
     def has_state(self, names: Sequence[str]) -> bool:
         """Tell whether all state is there; momentum may have been switched on since."""
-        for name in names:
-            if name not in self.state:
-                return False
-        return True
+        return all(name in self.state for name in names)
 
     def scalar(self, name: str, value: float) -> Any:
         """Return a hyperparameter as what updates compute with: on a device, a float64 scalar.

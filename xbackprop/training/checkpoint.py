@@ -2,15 +2,15 @@
 
 Format version 1. Tensors: the model's ``state_dict`` under PyTorch's own keys, then
 ``extra:<key>`` (random counters) and ``optimizer:<number>:<name>``. The header's metadata holds
-``format = "xbackprop"`` and one JSON text ``xbackprop`` with ``format_version, architecture, dtype,
-optimizer, counters``. Nothing in a file is ever executed.
+``format = "xbackprop"`` and one JSON text ``xbackprop`` with ``format_version, architecture, frozen
+(paths of parameters), optimizer, counters``. Nothing in a file is ever executed.
 """
 
 import contextlib
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -18,11 +18,12 @@ from typing import IO, Any
 import numpy as np
 
 from xbackprop import nn
-from xbackprop.backend.device import Device
-from xbackprop.backend.transfer import to_host
+from xbackprop.backend.device import Device, device_of
+from xbackprop.initializers import float_dtype
 from xbackprop.optim import Optimizer
 
 FORMAT_VERSION = 1
+_EXTRA, _OPTIMIZER = "extra:", "optimizer:"
 
 
 class CheckpointError(ValueError):
@@ -36,7 +37,7 @@ class Checkpoint:
     Attributes
     ----------
     model : Module
-        Rebuilt, with its values and random counters.
+        Rebuilt, with its values, dtypes, random counters and frozen parameters.
     optimizer_state : dict or None
         For ``Optimizer.load_state_dict``.
     optimizer_type : str or None
@@ -75,6 +76,8 @@ def save(
     ------
     OSError
         When the disk refuses; the old file is then still whole.
+    TypeError
+        When the architecture or ``counters`` cannot be written as plain data.
 
     Examples
     --------
@@ -88,18 +91,21 @@ def save(
     from safetensors.numpy import save as serialize
 
     tensors = dict(model.state_dict())
-    tensors |= {f"extra:{key}": array for key, array in model.extra_state().items()}
+    clashing = [key for key in tensors if key.startswith((_EXTRA, _OPTIMIZER))]
+    if clashing:
+        raise ValueError(f"save: rename the layer of {clashing[0]!r}; files use that beginning")
+    tensors |= {_EXTRA + key: array for key, array in model.extra_state().items()}
     header: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "architecture": model.config(),
-        "dtype": None if model.dtype is None else str(model.dtype),
+        "frozen": [path for path, p in model.named_parameters() if not p.requires_grad],
         "counters": counters or {},
     }
     if optimizer is not None:
         header["optimizer"] = _split_optimizer(optimizer, tensors)
     # safetensors writes a Fortran-ordered or strided array in the wrong order, silently.
-    contiguous = {key: np.array(to_host(a), order="C", copy=True) for key, a in tensors.items()}
-    metadata = {"format": "xbackprop", "xbackprop": json.dumps(header)}
+    contiguous = {key: np.asarray(array, order="C") for key, array in tensors.items()}
+    metadata = {"format": "xbackprop", "xbackprop": json.dumps(header, default=_plain)}
     blob = serialize(contiguous, metadata)
     with write_atomically(path) as file:
         file.write(blob)
@@ -136,12 +142,14 @@ def load(
     tensors, header = _read(path)
     try:
         model = nn.from_config(header["architecture"], types=types)
-        if header["dtype"] is not None:
-            model.to(dtype=header["dtype"])
         optimizer_state = _join_optimizer(header.get("optimizer"), tensors)
-        extra = _take_prefix(tensors, "extra:")
+        extra = _take_prefix(tensors, _EXTRA)
+        _take_dtypes(model, tensors)
         model.load_state_dict(tensors)
         model.load_extra_state(extra)
+        parameters = dict(model.named_parameters())
+        for name in header["frozen"]:
+            parameters[name].requires_grad = False
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{os.fspath(path)}: does not describe a model: {error}") from error
     if device is not None:
@@ -165,7 +173,8 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
             version = header["format_version"]
             if version != FORMAT_VERSION:
                 raise CheckpointError(
-                    f"{name}: format version {version}; this xbackprop reads {FORMAT_VERSION}"
+                    f"{name}: format version {version}; this xbackprop reads version "
+                    f"{FORMAT_VERSION}. Read it with the release that wrote it, or a later one."
                 )
             return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
@@ -179,7 +188,7 @@ def _split_optimizer(optimizer: Optimizer, tensors: dict[str, np.ndarray]) -> di
     for number, entry in state["state"].items():
         for name, value in entry.items():
             if isinstance(value, np.ndarray):
-                tensors[f"optimizer:{number}:{name}"] = value
+                tensors[f"{_OPTIMIZER}{number}:{name}"] = value
             else:
                 plain.setdefault(str(number), {})[name] = value
     return {
@@ -192,7 +201,7 @@ def _split_optimizer(optimizer: Optimizer, tensors: dict[str, np.ndarray]) -> di
 def _join_optimizer(
     plain: dict[str, Any] | None, tensors: dict[str, np.ndarray]
 ) -> dict[str, Any] | None:
-    arrays = _take_prefix(tensors, "optimizer:")
+    arrays = _take_prefix(tensors, _OPTIMIZER)
     if plain is None:
         return None
     state: dict[int, dict[str, Any]] = {
@@ -209,17 +218,45 @@ def _take_prefix(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.nd
     return {key.removeprefix(prefix): tensors.pop(key) for key in keys}
 
 
+def _take_dtypes(model: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
+    """Give parameters and float buffers the dtype they were saved with, each its own."""
+    for path, module in model.named_modules():
+        start = f"{path}." if path else ""
+        for name, parameter in module.own_parameters():
+            if start + name in tensors:
+                parameter.to(dtype=float_dtype(tensors[start + name].dtype))
+        for name, array in list(module.own_buffers(persistent=True)):
+            saved = tensors.get(start + name)
+            if saved is not None and saved.dtype.kind == array.dtype.kind == "f":
+                with device_of(array).activate():
+                    module.register_buffer(name, array.astype(saved.dtype, copy=False))
+
+
+def _plain(value: Any) -> Any:
+    """Write NumPy's numbers as JSON's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(
+        f"save: cannot write {type(value).__name__} as plain data (JSON): {value!r}. "
+        "Give numbers, text, lists and dicts."
+    )
+
+
 @contextlib.contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a file that appears under its name only when it is whole and on the disk."""
     target = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"no such folder: {target.parent}")
+    # Beside the target, for a rename cannot cross file systems. "x": never another's file, and made
+    # with the permissions that the process gives to new files.
+    temporary = target.parent / f".xbackprop-{secrets.token_hex(8)}.tmp"
+    file = open(temporary, "xb")  # noqa: SIM115  (closed below, before the rename)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -228,18 +265,13 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     _sync_folder(target.parent)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the platform can open folders."""
+    """Make the rename itself durable, where the platform can open folders and sync them."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with contextlib.suppress(OSError):  # the new file is whole and in its place already
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

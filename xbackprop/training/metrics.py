@@ -1,9 +1,111 @@
 """What a run reports: the loss and, for classes, the share of right answers."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from xbackprop.backend.array_module import Array
-from xbackprop.nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Module
+from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.backend.device import device_of
+from xbackprop.backend.transfer import to_host
+from xbackprop.nn import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    Dropout,
+    Identity,
+    Linear,
+    Module,
+    Recompute,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+    Tanh,
+)
+
+_KEEPS_FEATURES = (Dropout, Identity, ReLU, Sigmoid, Tanh)
+
+
+class RunningMeans:
+    """Adds up losses and right answers where they are, and reads them back once.
+
+    The mean loss is that of all samples together, whatever the batches: a batch's mean counts as
+    often as the number it was divided by. Labels that the loss ignores count nowhere.
+
+    Parameters
+    ----------
+    loss_fn : Module
+        Says how to read the output: class scores, probabilities or logits.
+    count : callable, optional
+        ``count(output, target)`` returns how many samples are right; None is :func:`count_correct`.
+
+    Attributes
+    ----------
+    samples : int
+        Seen so far, ignored ones included.
+    """
+
+    def __init__(
+        self, loss_fn: Module, count: Callable[[Array, Array], Array] | None = None
+    ) -> None:
+        self.loss_fn = loss_fn
+        self.count = count
+        self.samples = 0
+        self._loss: Any = 0.0
+        self._weight: Any = 0
+        self._correct: Any = None
+        self._answers: Any = 0
+
+    def add(self, loss: Array, output: Array, target: Array) -> None:
+        """Add one batch."""
+        samples = len(target) if target.ndim else 1
+        self.samples += samples
+        with device_of(loss).activate():
+            weight, answers = _count(self.loss_fn, target)
+            loss = loss.astype(np.float64)
+            if getattr(self.loss_fn, "reduction", "mean") == "sum":
+                self._weight = samples + self._weight
+            else:
+                if not isinstance(weight, int):  # nothing but ignored labels: the mean is NaN
+                    loss = get_array_module(loss).where(weight > 0, loss, 0)
+                loss = loss * weight
+                self._weight = weight + self._weight
+            self._loss = loss + self._loss
+            if self.count is None:
+                correct = count_correct(self.loss_fn, output, target)
+            else:
+                correct, answers = self.count(output, target), samples
+            if correct is not None:
+                self._correct = correct if self._correct is None else correct + self._correct
+                self._answers = answers + self._answers
+
+    def read(self) -> tuple[float, float | None]:
+        """Return mean loss and share of right answers; downloads a few scalars."""
+        loss, weight, answers = map(_read, (self._loss, self._weight, self._answers))
+        mean = loss / weight if weight else math.nan
+        if self._correct is None:
+            return mean, None
+        return mean, _read(self._correct) / answers if answers else math.nan
+
+
+def _count(loss_fn: Module, target: Array) -> tuple[Any, Any]:
+    """Return what a batch's mean loss was divided by, or in proportion to it, and the answers."""
+    if not isinstance(loss_fn, CrossEntropyLoss):
+        return (len(target) if target.ndim else 1), target.size
+    counted = target != loss_fn.ignore_index
+    weight = dict(loss_fn.own_buffers(persistent=True)).get("weight")
+    answers = counted.sum()
+    if weight is None:
+        return answers, answers
+    xp = get_array_module(target)
+    one_hot = xp.expand_dims(target, -1) == xp.arange(len(weight))
+    return xp.where(one_hot & xp.expand_dims(counted, -1), weight, 0).sum(), answers
+
+
+def _read(number: Any) -> float:
+    return float(number if isinstance(number, (int, float)) else to_host(number))
 
 
 def count_correct(loss_fn: Module, output: Array, target: Array) -> Array | None:
@@ -22,16 +124,28 @@ def count_correct(loss_fn: Module, output: Array, target: Array) -> Array | None
     """
     if isinstance(loss_fn, CrossEntropyLoss):
         axis = 1 if output.ndim > 1 else 0
-        return (output.argmax(axis=axis) == target).sum()
+        is_right = output.argmax(axis=axis) == target
+        return (is_right & (target != loss_fn.ignore_index)).sum()
     if isinstance(loss_fn, (BCELoss, BCEWithLogitsLoss)):
         threshold = 0.5 if isinstance(loss_fn, BCELoss) else 0.0
         return ((output > threshold) == (target > 0.5)).sum()
     return None
 
 
-def count_answers(target: Array) -> int:
-    """Return how many answers a batch of targets holds."""
-    return int(np.prod(target.shape, dtype=np.int64))
+def count_classes(model: Module) -> int | None:
+    """Return how many classes the last layer tells apart; None where the layers do not say."""
+    if isinstance(model, Linear):
+        return model.out_features
+    if isinstance(model, (Recompute, Residual)):
+        return count_classes(model.module)
+    if isinstance(model, Sequential):
+        last = next((part for part in reversed(list(model)) if not _keeps_features(part)), None)
+        return None if last is None else count_classes(last)
+    return None
+
+
+def _keeps_features(layer: Module) -> bool:
+    return isinstance(layer, _KEEPS_FEATURES)
 
 
 def confusion_matrix(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

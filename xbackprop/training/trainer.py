@@ -1,5 +1,6 @@
 """The training loop: batches in, steps, metrics out; host arrays at the door, devices inside."""
 
+import operator
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -7,16 +8,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array, is_device_array
-from xbackprop.backend.device import Device, device_of, resolve_device
+from xbackprop.backend.array_module import Array, is_array, is_device_array
+from xbackprop.backend.device import Device, resolve_device
 from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.data.arrays import as_host_array, is_float_dtype
 from xbackprop.data.batches import batches
 from xbackprop.initializers import RandomSource, as_generator
 from xbackprop.module import as_one_call
 from xbackprop.nn import CrossEntropyLoss, Module
 from xbackprop.nn.losses import check_class_indices
 from xbackprop.optim import Optimizer
-from xbackprop.training.metrics import count_answers, count_correct
+from xbackprop.training.metrics import RunningMeans, count_classes
 
 
 class NonFiniteError(RuntimeError):
@@ -96,8 +98,8 @@ class Trainer:
     loss_fn : Module
         The loss.
     optimizer : Optimizer
-        Updates the model's parameters. The trainer sets its ``skip_nonfinite``, so a NaN never
-        reaches the weights.
+        Updates the model's parameters. The trainer sets its ``skip_nonfinite`` and
+        ``stop_at_nonfinite``, so a NaN never reaches the weights, nor does anything after it.
     scheduler : object with ``step()``, optional
         Called after every epoch.
     check_every : int, optional
@@ -132,6 +134,11 @@ class Trainer:
     ) -> None:
         if check_every is not None and check_every < 1:
             raise ValueError(f"Trainer expects check_every >= 1; got {check_every}")
+        if getattr(loss_fn, "reduction", "mean") == "none":
+            raise ValueError(
+                f"Trainer expects a loss that is one number; got {type(loss_fn).__name__} with "
+                "reduction='none'. Use reduction='mean' or 'sum'."
+            )
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer = optimizer
@@ -141,7 +148,7 @@ class Trainer:
         self.steps = 0
         self.epochs = 0
         self.history: list[EpochMetrics] = []
-        optimizer.skip_nonfinite = True
+        optimizer.skip_nonfinite = optimizer.stop_at_nonfinite = True
         self._value_and_grad = value_and_grad(model, loss_fn)
         self._stop_requested = False
 
@@ -171,8 +178,9 @@ class Trainer:
 
     def _step(self, x: Any, y: Any) -> tuple[Array, Array]:
         self.optimizer.zero_grad()
-        loss, output = self._value_and_grad(x, y)
-        self.optimizer.step(loss=loss)
+        with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
+            loss, output = self._value_and_grad(x, y)
+            self.optimizer.step(loss=loss)
         self.steps += 1
         every = self.check_every or (100 if is_device_array(loss) else 1)
         if self.steps % every == 0:
@@ -187,7 +195,7 @@ class Trainer:
             raise NonFiniteError(
                 f"the loss or a gradient became NaN or infinite at step {step} "
                 f"(epoch {self.epochs + 1}); the weights from before that step are kept. "
-                "Lower the learning rate, clip gradients, or check the data."
+                "Lower the learning rate, clip gradients, or check the data and the labels."
             )
 
     # --- epochs ---------------------------------------------------------------------------
@@ -210,7 +218,7 @@ class Trainer:
         ----------
         X : array_like, or iterable of pairs
             Host inputs; or, with ``y`` None, an iterable of ``(x, y)`` batches that can be gone
-            through once per epoch (NumPy, DLPack, PyTorch CPU tensors).
+            through once per epoch (NumPy, DLPack, PyTorch CPU tensors, device arrays).
         y : array_like, optional
             Host targets.
         epochs : int, default 1
@@ -236,9 +244,14 @@ class Trainer:
         NonFiniteError
             See :meth:`step`.
         ValueError
-            For labels out of range, seen on the host before anything moves.
+            For labels out of range, seen on the host before anything moves; for empty data.
         """
         if y is None:
+            if is_array(X) or hasattr(X, "__dlpack__"):
+                raise TypeError(
+                    f"fit without y expects an iterable of (x, y) batches; got {type(X).__name__}. "
+                    "Call fit(X, y)."
+                )
             source: Any = X
         else:
             self._check_labels(y)
@@ -269,28 +282,34 @@ class Trainer:
         on_batch: Callable[[int, int], None] | None,
     ) -> EpochMetrics:
         started = time.perf_counter()
-        total = len(source) if hasattr(source, "__len__") else 0
-        sums = _Sums(self.loss_fn, self.count_correct)
+        total = operator.length_hint(source)
+        means = RunningMeans(self.loss_fn, self.count_correct)
         self.model.train()
         lr = float(self.optimizer.param_groups[0]["lr"])
         for number, (x, y) in enumerate(source, start=1):
             x, y = self._place(x, y)
-            sums.add(*self._step(x, y), y)
+            means.add(*self._step(x, y), y)
             if on_batch is not None:
                 on_batch(number, total)
             if self._stop_requested:
                 break
         self._raise_if_nonfinite()
+        if not means.samples:
+            raise ValueError(
+                f"epoch {self.epochs + 1}: the data gave no samples. Expected an iterable that can "
+                "be gone through once per epoch, such as a list of batches or "
+                "xbackprop.data.batches(...); a generator is used up after one."
+            )
         self.epochs += 1
-        trained = sums.read()
+        trained_loss, trained_accuracy = means.read()
         tested = None if test is None else self.evaluate(*test)
         if self.scheduler is not None:
             self.scheduler.step()
         return EpochMetrics(
             self.epochs,
             self.steps,
-            trained.loss,
-            trained.accuracy,
+            trained_loss,
+            trained_accuracy,
             None if tested is None else tested.loss,
             None if tested is None else tested.accuracy,
             lr,
@@ -335,12 +354,12 @@ class Trainer:
         Evaluation
         """
         self._check_labels(y)
-        sums = _Sums(self.loss_fn, self.count_correct)
+        means = RunningMeans(self.loss_fn, self.count_correct)
         with _evaluating(self.model):
             for x, target in batches(X, y, batch_size, dtype=self._dtype, device=self._device):
                 output = self.model(*x) if isinstance(x, tuple) else self.model(x)
-                sums.add(self.loss_fn(output, target), output, target)
-        return sums.read()
+                means.add(self.loss_fn(output, target), output, target)
+        return Evaluation(*means.read())
 
     def to(self, device: str | Device) -> Self:
         """Move model and loss to a device; the optimizer's state follows at its next step."""
@@ -360,73 +379,34 @@ class Trainer:
 
     def _place(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Move one batch to the model's device; device arrays pass through."""
-        if not is_device_array(y):
-            self._check_labels(y)
-        if isinstance(x, tuple):
-            return tuple(self._place_array(part) for part in x), self._place_array(y)
-        return self._place_array(x), self._place_array(y)
+        target = self._cast(y, "y")
+        if not is_device_array(target) and not is_float_dtype(target.dtype):
+            target = target.astype(np.int64, copy=False)  # as batches() does
+        self._check_labels(target)
+        parts = x if isinstance(x, tuple) else (x,)
+        moved = tuple(self._move(self._cast(part, "x")) for part in parts)
+        return moved if isinstance(x, tuple) else moved[0], self._move(target)
 
-    def _place_array(self, values: Any) -> Array:
-        device = self._device
+    def _move(self, array: Array) -> Array:
+        return array if is_device_array(array) else to_device(array, self._device)
+
+    def _cast(self, values: Any, name: str) -> Array:
+        """Return a host array of the model's float dtype; what lies on a device stays as it is."""
         if is_device_array(values):
             return values
-        if hasattr(values, "__dlpack__") and not isinstance(values, np.ndarray):
-            values = np.from_dlpack(values)
-        host = np.asarray(values)
-        if host.dtype.kind == "f" and host.dtype != self._dtype:
-            host = host.astype(self._dtype)
-        return to_device(host, device)
+        is_scalar = isinstance(values, (bool, int, float)) or getattr(values, "ndim", 1) == 0
+        host = np.asarray(values) if is_scalar else as_host_array(values, name, allow_empty=True)
+        return host.astype(self._dtype, copy=False) if is_float_dtype(host.dtype) else host
 
     def _check_labels(self, y: Any) -> None:
         """Look at class indices while they are on the host, before anything moves."""
         if not isinstance(self.loss_fn, CrossEntropyLoss) or is_device_array(y):
             return
-        classes = next(
-            (m.out_features for m in reversed(list(self.model.modules()))
-             if hasattr(m, "out_features")),
-            None,
-        )  # fmt: skip
+        classes = count_classes(self.model)
         labels = np.asarray(y)
-        if classes is not None and labels.dtype.kind in "iu":
+        # With further axes the classes lie along axis 1, where only the loss can count them.
+        if classes is not None and labels.dtype.kind in "iu" and labels.ndim <= 1:
             check_class_indices("CrossEntropyLoss", labels, classes, self.loss_fn.ignore_index)
-
-
-class _Sums:
-    """Adds up losses and right answers where they are, and reads them back once."""
-
-    def __init__(
-        self, loss_fn: Module, count: Callable[[Array, Array], Array] | None = None
-    ) -> None:
-        self.loss_fn = loss_fn
-        self.count = count
-        self.loss: Any = 0.0
-        self.correct: Any = None
-        self.samples = 0
-        self.answers = 0
-
-    def add(self, loss: Array, output: Array, target: Array) -> None:
-        """Add one batch; a mean loss counts by its number of samples."""
-        samples = len(target) if target.ndim else 1
-        with device_of(loss).activate():
-            share = loss if getattr(self.loss_fn, "reduction", "mean") == "sum" else loss * samples
-            self.loss = share.sum() + self.loss
-            if self.count is None:
-                correct = count_correct(self.loss_fn, output, target)
-                self.answers += count_answers(target)
-            else:
-                correct = self.count(output, target)
-                self.answers += samples
-            if correct is not None:
-                self.correct = correct if self.correct is None else self.correct + correct
-        self.samples += samples
-
-    def read(self) -> Evaluation:
-        """Return the means; downloads two scalars."""
-        if not self.samples:
-            raise ValueError("no samples: the data is empty")
-        correct = None if self.correct is None else float(to_host(self.correct))
-        accuracy = None if correct is None else correct / self.answers
-        return Evaluation(float(to_host(self.loss)) / self.samples, accuracy)
 
 
 class _evaluating:

@@ -36,7 +36,7 @@ _VIEW_PROPERTIES = ("T", "real", "imag", "mT")
 _METHOD_HOSTS: dict[str, Callable[..., Any]] = {
     "ptp": np.ptp,
     "astype": lambda a, dtype, order="K", copy=True: a.astype(dtype, order=order, copy=copy),
-    "view": lambda a, dtype=None, type=None: a.view() if dtype is None else a.view(dtype),
+    "view": lambda a, dtype=None: a.view() if dtype is None else a.view(dtype),
 }
 
 

@@ -94,9 +94,7 @@ def _convert(
     sources: list[FakeArray] = []
     stripped = _strip_nested(value, name, sources)
     if not sources:
-        options = {"copy": None, "order": order, "ndmin": ndmin}
-        host = run_quietly(np.array, (value, dtype), options)
-        return put_on_device(host, f"xp.{name}()")
+        return put_on_device(_on_host(value, dtype, order, ndmin), f"xp.{name}()")
 
     def convert(inside: Any) -> np.ndarray:
         # A single array keeps its memory where it may; a list of arrays is joined.
@@ -105,6 +103,16 @@ def _convert(
 
     result: FakeArray = execute(name, convert, sources, (stripped,), view=True)
     return result
+
+
+def _on_host(value: Any, dtype: Any, order: str, ndmin: int) -> np.ndarray:
+    options: dict[str, Any] = {"copy": None, "order": order, "ndmin": ndmin}
+    host: np.ndarray
+    if dtype is not None and np.iscomplexobj(value):  # a cast to real numbers warns
+        host = run_quietly(np.array, (value, dtype), options)
+    else:
+        host = np.array(value, dtype, **options)
+    return host
 
 
 def _strip_nested(value: Any, name: str, sources: list[FakeArray]) -> Any:

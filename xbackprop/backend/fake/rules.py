@@ -155,7 +155,7 @@ def may_warn(function: str, given: Given) -> bool:
     condition = _MAY_WARN.get(function)
     if condition is not None and condition(given):
         return True
-    return any(isinstance(value, complex) for value in given.values())
+    return any(isinstance(value, (complex, np.complexfloating)) for value in given.values())
 
 
 _BEYOND_CUPY: dict[str, tuple[Callable[[Given], bool], str]] = {
@@ -205,6 +205,7 @@ _WITHOUT_COUNTERPART: dict[str, dict[str, tuple[Any, ...]]] = {
     **{name: {"dtype": (None,)} for name in ("argmax", "argmin", "nanargmax", "nanargmin")},
     **{name: {"interpolation": (None,)} for name in ("percentile", "quantile")},
     "corrcoef": {"bias": (None,), "ddof": (None,)},
+    "view": {"type": (None,)},
 }
 
 
@@ -213,7 +214,7 @@ def drop_without_counterpart(function: str, given: dict[str, Any]) -> None:
     for parameter, harmless in _WITHOUT_COUNTERPART.get(function, {}).items():
         if given.pop(parameter, None) not in harmless:
             raise NotImplementedError(
-                f"{function}: NumPy has no {parameter!r}, so the stand-in cannot run it"
+                f"{function}: the stand-in does not model {parameter!r}, which NumPy has not"
             )
 
 

@@ -288,6 +288,19 @@ def registered_ops() -> dict[str, Op]:
 def find_device(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Device:
     """Return the device of a call's arrays.
 
+    Parameters
+    ----------
+    name : str
+        The op, for the message.
+    args : tuple
+        Its arguments.
+    options : dict
+        Its keywords; ``device`` decides where there is no array.
+
+    Returns
+    -------
+    Device
+
     Raises
     ------
     ValueError

@@ -111,7 +111,16 @@ def kaiming_uniform(
 
 
 def float_dtype(dtype: Any) -> np.dtype:
-    """Return the dtype of a new layer; None is float32.
+    """Return the dtype of a new layer.
+
+    Parameters
+    ----------
+    dtype : dtype or None
+        None is float32.
+
+    Returns
+    -------
+    numpy.dtype
 
     Raises
     ------

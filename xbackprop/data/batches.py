@@ -224,15 +224,15 @@ class Batches:
             From an object over the same data with the same options. The generator that was passed
             as ``rng`` is set to the saved state, so draws of others from it agree too.
 
-        Notes
-        -----
-        A state taken at the last batch of an epoch, before its loop ended, leaves a next loop
-        without any batch: what a program does at the end of an epoch is still to be done.
-
         Raises
         ------
         ValueError
             When the state does not fit this object; nothing has changed then.
+
+        Notes
+        -----
+        A state taken at the last batch of an epoch, before its loop ended, leaves a next loop
+        without any batch: what a program does at the end of an epoch is still to be done.
         """
         self._check_state(state)
         permutation = state_at_start = None

@@ -54,6 +54,13 @@ class Module:
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """Compute the output and what backward needs.
 
+        Parameters
+        ----------
+        *inputs : array
+            As the subclass says.
+        **options : object
+            As the subclass says.
+
         Returns
         -------
         output, saved

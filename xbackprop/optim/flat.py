@@ -21,6 +21,17 @@ class FlatGroup:
     parameter has got other storage since (``to``, unpickling, a second optimizer), and the
     optimizer then packs anew.
 
+    Parameters
+    ----------
+    group : dict
+        The options of the group.
+    parameters : sequence of Parameter
+        Of one device and dtype.
+    state_names : sequence of str
+        The optimizer's per-element state.
+    state : dict
+        Earlier state of parameters, carried over.
+
     Attributes
     ----------
     steps : list

@@ -42,12 +42,12 @@ OPTIMIZERS = [
     OptimizerCase(
         "SGD with dampening, maximizing",
         "SGD",
-        {"momentum": 0.8, "dampening": 1.0, "maximize": True},
+        {"momentum": 0.8, "dampening": 0.5, "maximize": True},
         rate=0.1,
     ),
     OptimizerCase("SGD with Nesterov momentum", "SGD", {"momentum": 0.9, "nesterov": True}, 0.02),
     OptimizerCase(
-        "SGD with Nesterov momentum and weight decay",
+        "SGD with everything",
         "SGD",
         {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "maximize": True},
         rate=0.05,

@@ -222,7 +222,8 @@ def test_every_call_is_one_launch_and_every_view_none(name: str) -> None:
 READERS = frozenset("fromfunction fromiter frombuffer fromstring".split())
 IN_PLACE = frozenset("nan_to_num ndarray.byteswap".split())
 # NumPy returns a view where CuPy runs kernels; the mask is made by another call.
-LAUNCHES = {"diag": 1, "trim_zeros": 1, "mask_indices": 2}
+LAUNCHES = {"around": 1, "diag": 1, "mask_indices": 2, "round": 1, "ndarray.round": 1,
+            "trim_zeros": 1}  # fmt: skip
 
 
 def test_no_call_warns() -> None:

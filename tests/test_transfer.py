@@ -332,12 +332,13 @@ def lines_of(error: pytest.ExceptionInfo[BaseException]) -> list[int]:
 )
 def test_a_guard_raises_at_the_line_that_crosses(options: dict[str, int], call: Any) -> None:
     x = xb.asarray([1.0, 2.0], device="fake")
-    with pytest.raises(xb.TransferError) as caught, xb.transfer_guard(**options):
+    with xb.transfer_guard(**options):
         x += 1
-        call(x)
+        with pytest.raises(xb.TransferError) as caught:
+            call(x)
     assert lines_of(caught)[-1] == call.__code__.co_firstlineno
     assert f"{__file__}:{call.__code__.co_firstlineno}: " in str(caught.value)
-    assert "allowed here: 0" in str(caught.value)
+    assert "allowed here: no " in str(caught.value)
 
 
 def test_a_guard_counts_up_to_its_budget() -> None:
@@ -346,12 +347,10 @@ def test_a_guard_counts_up_to_its_budget() -> None:
         y = xb.asarray([1.0], device="fake")
         float((x + y)[0])  # synchronisations are free where no budget names them
     assert (log.uploads, log.downloads, log.synchronizations) == (2, 1, 1)
-    with (
-        pytest.raises(xb.TransferError, match="allowed here: 1 upload"),
-        xb.transfer_guard(uploads=1),
-    ):
+    with xb.transfer_guard(uploads=1):
         xb.asarray([1.0], device="fake")
-        xb.asarray([1.0], device="fake")
+        with pytest.raises(xb.TransferError, match="allowed here: 1 upload"):
+            xb.asarray([1.0], device="fake")
 
 
 def test_a_refused_upload_puts_nothing_on_the_device() -> None:

@@ -55,6 +55,9 @@ class Device:
             return self.kind
         return f"{self.kind}:{self.index}"
 
+    def __reduce__(self) -> tuple[type["Device"], tuple[str, int]]:
+        return Device, (self.kind, self.index)  # without the array module, which has no copies
+
     @cached_property
     def xp(self) -> Any:
         """The array module of this device."""

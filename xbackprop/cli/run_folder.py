@@ -138,12 +138,13 @@ class MetricsFile:
 
     def __enter__(self) -> Self:
         with writing(self._path):
-            self._file = open(self._path, "x", encoding="utf-8", newline="\n")
+            self._file = open(self._path, "x", encoding="utf-8", newline="\n")  # noqa: SIM115
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._file is not None:
-            with writing(self._path):
+            # Nothing is left to be written, unless a write has failed and been reported.
+            with contextlib.suppress(OSError):
                 self._file.close()
 
     def write(self, row: dict[str, Any]) -> None:

@@ -135,12 +135,12 @@ def _outermost(
             values = inputs or tuple(options.values())  # forward(x=x)
             with _place(values), np.errstate(all="ignore"):
                 result = function(module, *inputs, **options)
-        if frame.updates:
+        if frame.updates and not frame.is_quiet:  # else as_one_call commits for all its calls
             commit_updates()
         return result
     finally:
         frame.stack.pop()
-        if frame.updates:
+        if frame.updates and not frame.is_quiet:
             frame.updates.clear()  # a refused call changes nothing
 
 
@@ -255,6 +255,9 @@ def _place(values: tuple[Any, ...]) -> contextlib.AbstractContextManager[Any]:
 class as_one_call:
     """Run several forwards and backwards under one set of warnings off and one current device.
 
+    What the forwards update (random counters and the like) is committed at the end, and not when
+    one of the calls fails: a batch that the loss refuses leaves no trace in the model.
+
     Parameters
     ----------
     *values : array or tuple of arrays
@@ -279,8 +282,13 @@ class as_one_call:
     def __exit__(self, *exception: Any) -> None:
         if self._opened:
             self._frame.is_quiet = False
-            self._errstate.__exit__(*exception)
-            self._place.__exit__(*exception)
+            try:
+                if self._frame.updates and exception[0] is None:
+                    commit_updates()
+            finally:
+                self._frame.updates.clear()
+                self._errstate.__exit__(*exception)
+                self._place.__exit__(*exception)
 
 
 def _device_of_call(values: tuple[Any, ...]) -> Device:

@@ -122,10 +122,6 @@ class FlatGroup:
                 return False
         return True
 
-    def has_state(self, names: Sequence[str]) -> bool:
-        """Tell whether all state is there; momentum may have been switched on since."""
-        return all(name in self.state for name in names)
-
     def scalar(self, name: str, value: float) -> Any:
         """Return a hyperparameter as what updates compute with: on a device, a float64 scalar.
 

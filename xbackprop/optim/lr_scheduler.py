@@ -40,6 +40,7 @@ class StepLR:
             elif "initial_lr" not in group:
                 raise KeyError("StepLR continues at last_epoch only where groups have initial_lr")
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        self._last_lr: list[float] = []
         self.step()
 
     def get_lr(self) -> list[float]:
@@ -49,14 +50,15 @@ class StepLR:
         return [group["lr"] * factor for group in self.optimizer.param_groups]
 
     def get_last_lr(self) -> list[float]:
-        """Return the learning rates now in force."""
-        return [group["lr"] for group in self.optimizer.param_groups]
+        """Return the learning rates that the last :meth:`step` set."""
+        return list(self._last_lr)
 
     def step(self) -> None:
         """Go on to the next epoch."""
         self.last_epoch += 1
         for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = lr
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the optimizer."""

@@ -11,6 +11,7 @@ from xbackprop.backend.device import device_of
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
 from xbackprop.optim.flat import FlatGroup
+from xbackprop.optim.state_dict import check_groups, check_state, dump, host_value
 
 ParameterSource = Iterable[Parameter] | Iterable[dict[str, Any]]
 
@@ -181,13 +182,14 @@ class Optimizer:
     def _check_finite(self, flats: list[FlatGroup], loss: Array | None) -> Any:
         """Return False (CPU), None (all well on the CPU) or a device scalar of bool."""
         squares = []
-        for flat in flats:
-            with flat.device.activate():
-                squares += [
-                    grad.reshape(-1).dot(grad.reshape(-1))
-                    for parameter, _, grad in flat.bindings
-                    if parameter.has_grad
-                ]
+        with np.errstate(all="ignore"):  # a square that is too large is what is looked for
+            for flat in flats:
+                with flat.device.activate():
+                    squares += [
+                        grad.reshape(-1).dot(grad.reshape(-1))
+                        for parameter, _, grad in flat.bindings
+                        if parameter.has_grad
+                    ]
         if not squares:
             return None
         place = flats[0].device
@@ -195,7 +197,7 @@ class Optimizer:
             raise NotImplementedError("skip_nonfinite with parameters on several devices")
         if place.kind == "cpu":
             total = sum(map(float, squares)) + (0.0 if loss is None else float(loss))
-            earlier = self._bad_call = int(_host_value(self._bad_call))
+            earlier = self._bad_call = int(host_value(self._bad_call))
             is_finite = math.isfinite(total)
             if not is_finite and earlier < 0:
                 self._bad_call = self.calls
@@ -239,8 +241,11 @@ class Optimizer:
 
     def _is_stale(self) -> bool:
         for flat in self._flats:
-            if not flat.is_current() or not flat.has_state(self.state_names(flat.group)):
+            if not flat.is_current():
                 return True
+            for name in self.state_names(flat.group):
+                if name not in flat.state:  # momentum was switched on since
+                    return True
         return any(parameter.requires_grad for parameter in self._frozen) if self._frozen else False
 
     def _pack(self) -> None:
@@ -290,21 +295,7 @@ class Optimizer:
             never updated are not in it. ``param_groups`` holds the options, with numbers in place
             of parameters.
         """
-        numbers = {p: i for i, p in enumerate(self._all_parameters())}
-        state = {}
-        for parameter, entry in self.state.items():
-            values = {name: _host_value(value) for name, value in entry.items() if name != "count"}
-            if not values["step"]:  # all its updates were skipped
-                continue
-            if not self.saves_step:
-                del values["step"]
-            if values:
-                state[numbers[parameter]] = values
-        groups = [
-            {**group, "params": [numbers[p] for p in group["params"]]}
-            for group in self.param_groups
-        ]
-        return {"state": dict(sorted(state.items())), "param_groups": groups}
+        return dump(self.param_groups, self.state, saves_step=self.saves_step)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned, here or in PyTorch.
@@ -319,77 +310,22 @@ class Optimizer:
         ValueError
             When groups or shapes do not fit; nothing was changed then.
         """
-        groups = state_dict["param_groups"]
-        expected = [len(group["params"]) for group in self.param_groups]
-        received = [len(group["params"]) for group in groups]
-        if expected != received:
-            raise ValueError(f"expected groups of {expected} parameters; got {received}")
-        options = [self._options_from(loaded) for loaded in groups]
-        fresh = self._state_from(state_dict["state"], options)
+        options = check_groups(self, state_dict["param_groups"])
+        state = check_state(self, state_dict["state"], options)
         self._keep_state()
-        self._state = fresh
+        self._state = state
         for group, loaded in zip(self.param_groups, options, strict=True):
             group |= loaded
-
-    def _options_from(self, loaded: Mapping[str, Any]) -> dict[str, Any]:
-        """Check the options of a loaded group and return those that this optimizer has."""
-        missing = [name for name in self.defaults if name not in loaded]
-        if missing:
-            raise ValueError(
-                f"{type(self).__name__} expects groups with {', '.join(self.defaults)}; got one "
-                f"without {', '.join(missing)}. It seems to come from another optimizer."
-            )
-        known = (*self.defaults, "initial_lr")
-        options = {name: loaded[name] for name in known if name in loaded}
-        if "betas" in options:
-            options["betas"] = tuple(options["betas"])
-        self.check_options(options)
-        return options
-
-    def _state_from(
-        self, state: Mapping[Any, Mapping[str, Any]], options: list[dict[str, Any]]
-    ) -> dict[Parameter, dict[str, Any]]:
-        """Check the loaded state of every parameter and return it as host arrays."""
-        owners = [
-            (parameter, self.state_names(loaded))
-            for group, loaded in zip(self.param_groups, options, strict=True)
-            for parameter in group["params"]
-        ]
-        fresh: dict[Parameter, dict[str, Any]] = {}
-        for number, entry in state.items():
-            if not 0 <= int(number) < len(owners):
-                raise ValueError(f"state of parameter {number}; there are {len(owners)}")
-            parameter, names = owners[int(number)]
-            values = {name: _as_host(value) for name, value in entry.items() if value is not None}
-            missing = [name for name in names if name not in values]
-            if missing:
-                raise ValueError(
-                    f"{type(self).__name__} expects state {', '.join(names)} of parameter "
-                    f"{number}; got none of the name {', '.join(missing)}"
-                )
-            for name in names:
-                if values[name].shape != parameter.shape:
-                    raise ValueError(
-                        f"state {name!r} of parameter {number} has shape {values[name].shape}; "
-                        f"expected {parameter.shape}"
-                    )
-            step = int(values.get("step", 1))
-            fresh[parameter] = {name: values[name] for name in names}
-            fresh[parameter] |= {"step": step, "count": step}
-        return fresh
-
-    def _all_parameters(self) -> list[Parameter]:
-        return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def __getstate__(self) -> dict[str, Any]:
         # The cache stays behind; state travels as host arrays, like the parameters themselves.
         state = dict(vars(self))
         state["_state"] = {
-            p: {name: _host_value(value) for name, value in entry.items()}
+            p: {name: host_value(value) for name, value in entry.items()}
             for p, entry in self.state.items()
         }
         state["_flats"] = []
-        state["_bad_call"] = int(_host_value(self._bad_call))
+        state["_bad_call"] = int(host_value(self._bad_call))
         return state
 
     def __repr__(self) -> str:
@@ -415,16 +351,3 @@ def masked(value: Any, finite: Any, neutral: float) -> Any:
 def cast(value: Any, like: Array) -> Any:
     """Round a float64 device scalar to the dtype of what it multiplies; numbers pass through."""
     return value if isinstance(value, (int, float)) else value.astype(like.dtype)
-
-
-def _host_value(value: Any) -> Any:
-    if isinstance(value, (int, float)):
-        return value
-    host = to_host(value)
-    return int(host) if host.ndim == 0 and host.dtype.kind in "iu" else np.array(host, copy=True)
-
-
-def _as_host(value: Any) -> np.ndarray:
-    if hasattr(value, "detach"):  # a PyTorch tensor
-        value = value.detach().cpu().numpy()
-    return np.array(to_host(value), copy=True)

@@ -246,6 +246,8 @@ class Trainer:
         ValueError
             For labels out of range, seen on the host before anything moves; for empty data.
         """
+        if test is not None:
+            self._check_labels(test[1])  # now, and not after an epoch
         if y is None:
             if is_array(X) or hasattr(X, "__dlpack__"):
                 raise TypeError(

@@ -28,7 +28,6 @@ class FakeArray:
 
     __slots__ = ("__weakref__", "_allocation", "_array", "_index")
     __array_ufunc__ = None
-    __array_priority__ = 100.0
     __hash__ = None  # type: ignore[assignment]
 
     _array: np.ndarray

@@ -121,7 +121,6 @@ def _run(
         sources,
         (*positional, *rest),
         named,
-        out=given.get("out"),
         view=name in rules.VIEWS,
         quiet=rules.may_warn(name, seen),
         synchronizes=rules.synchronizes(name, seen),
@@ -162,7 +161,7 @@ def strip_by_role(value: Any, role: str, name: str, sources: list[FakeArray]) ->
 def _numpy_arguments(
     name: str, signature: Signature, given: dict[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Say the same in NumPy's words: by position as far as possible, then by NumPy's names."""
+    """Say the same in NumPy's words: by position as far as possible, for names differ there."""
     named = {key: value for key, value in given.items() if not _is_default(key, value)}
     positional = []
     for parameter in signature.args:
@@ -172,8 +171,7 @@ def _numpy_arguments(
         positional.append(named.pop(parameter))
     if name == "where" and all(value is None for value in positional[1:]):
         del positional[1:]
-    names = rules.NUMPY_NAMES.get(name, {})
-    return positional, {names.get(key, key): value for key, value in named.items()}
+    return positional, named
 
 
 def _is_default(parameter: str, value: Any) -> bool:

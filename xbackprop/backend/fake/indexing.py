@@ -41,9 +41,7 @@ def get_item(array: FakeArray, key: Any) -> FakeArray:
     host_key = _strip_key(parts, "getitem", sources)
 
     def read(host: np.ndarray) -> np.ndarray:
-        result = np.asarray(host[host_key])
-        # NumPy returns a view for an index array without dimensions; CuPy copies for any.
-        return result if result.base is None else result.copy()
+        return np.asarray(host[host_key])
 
     copied: FakeArray = execute(
         "getitem", read, sources, (array._array,), synchronizes=_has_mask(parts)

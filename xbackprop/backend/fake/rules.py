@@ -163,6 +163,7 @@ _BEYOND_CUPY: dict[str, tuple[Callable[[Given], bool], str]] = {
     "lexsort": (lambda given: given["keys"].ndim > 2, "keys of more than two dimensions"),
     "histogram": (lambda given: given["x"].dtype.kind == "c", "complex numbers"),
     "interp": (lambda given: not given["x"].flags.c_contiguous, "an x that is not contiguous"),
+    "nonzero": (lambda given: given["a"].ndim == 0, "arrays without dimensions"),
     "pad": (lambda given: callable(given.get("mode")), "a mode that is a function"),
 }
 
@@ -174,31 +175,8 @@ def refuse_beyond_cupy(function: str, given: Given) -> None:
         raise NotImplementedError(f"{function}: CuPy does not support {what}")
 
 
-# NumPy's names of parameters that CuPy calls differently.
-NUMPY_NAMES: dict[str, dict[str, str]] = {
-    "array_str": {"arr": "a"},
-    "corrcoef": {"a": "x"},
-    "cov": {"a": "m"},
-    "delete": {"indices": "obj"},
-    "dot": {"b": "other"},
-    "ediff1d": {"arr": "ary"},
-    "extract": {"a": "arr"},
-    "flip": {"a": "m"},
-    "histogram": {"x": "a"},
-    "intersect1d": {"arr1": "ar1", "arr2": "ar2"},
-    "matrix_power": {"M": "a"},
-    "matrix_rank": {"M": "A"},
-    "rot90": {"a": "m"},
-    "take_along_axis": {"a": "arr"},
-    "union1d": {"arr1": "ar1", "arr2": "ar2"},
-    "unravel_index": {"dims": "shape"},
-}
-
-# Functions whose optional parameters stand in another order in NumPy, or by name only.
-BY_NAME = frozenset(
-    "argmax argmin nanargmax nanargmin histogram2d histogramdd unpackbits percentile "
-    "quantile".split()
-)
+# Functions whose optional parameters stand in another order in NumPy.
+BY_NAME = frozenset("histogram2d histogramdd unpackbits".split())
 
 # Parameters of CuPy that NumPy lacks, with the values that make no difference.
 _WITHOUT_COUNTERPART: dict[str, dict[str, tuple[Any, ...]]] = {

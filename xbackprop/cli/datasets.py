@@ -1,0 +1,118 @@
+"""The data of a run, from the options that name it."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from xbackprop.cli.errors import CommandError
+from xbackprop.cli.options import TrainOptions
+from xbackprop.data import DataError, Split, load_dataset
+from xbackprop.data.builtin import BUILTIN_NAMES
+
+# What the data functions advise in terms of their arguments, in terms of ours.
+_WORDS = (
+    ("Pass stratify=False, or regression=True if", "Leave that row out, or pass --regression if"),
+    ("Pass regression=True if", "Pass --regression if"),
+    ("leave the column out with features", "leave the column out with --features"),
+    ("or list features", "or name the columns to use with --features"),
+    ("is the target? Name one of", "is the target? Pass --target with one of"),
+    ("stratify=True expects", "the split into two parts expects"),
+    ("test samples. Change test_size.", "test samples. Add rows."),
+    (" is the target and a feature as well", " is given by --target and by --features as well"),
+)
+
+
+def load_split(options: TrainOptions) -> Split:
+    """Load the data of a run.
+
+    Parameters
+    ----------
+    options : TrainOptions
+        Names the data.
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    CommandError
+        Whatever is wrong with the file, with its name, line and column.
+    """
+    _refuse_columns(options)
+    try:
+        return load_dataset(
+            options.data,
+            target=options.target,
+            features=None if options.features is None else list(options.features),
+            regression=options.regression,
+        )
+    except DataError as error:
+        message = str(error)
+        for words, ours in _WORDS:
+            message = message.replace(words, ours)
+        raise CommandError(f"--data: {message}") from error
+    except OSError as error:  # a name too long, a folder that may not be read
+        reason = error.strerror or error
+        raise CommandError(f"--data: {options.data}: cannot be read ({reason})") from error
+
+
+def _refuse_columns(options: TrainOptions) -> None:
+    """Refuse options that mean nothing for this kind of data."""
+    is_builtin = options.data in BUILTIN_NAMES
+    if not is_builtin and Path(options.data).suffix.lower() != ".npz":
+        return
+    what = f"the built-in {options.data}" if is_builtin else options.data
+    given = [
+        name
+        for name, value in (("--target", options.target), ("--features", options.features))
+        if value is not None
+    ]
+    if given:
+        raise CommandError(
+            f"{', '.join(given)}: names columns of a .csv file, and {what} has none. Leave it out"
+        )
+    if is_builtin and options.regression:
+        raise CommandError(f"--regression: {what} are classes, not quantities. Leave it out")
+
+
+def describe_split(split: Split) -> str:
+    """Return a data set in a line."""
+    shape = split.x_train.shape[1:]
+    size = f"{shape[0]} features" if len(shape) == 1 else "shape " + " x ".join(map(str, shape))
+    kind = (
+        f"{split.y_train.shape[1]} target{'s' * (split.y_train.shape[1] > 1)}"
+        if split.num_classes is None
+        else f"{split.num_classes} classes"
+    )
+    parts = f"{len(split.x_train)} training and {len(split.x_test)} test samples"
+    return f"{split.name}: {parts}, {size}, {kind}"
+
+
+def data_config(split: Split, path: str) -> dict[str, Any]:
+    """Return what identifies a data set, as plain data; a file by the SHA-256 of its bytes.
+
+    Parameters
+    ----------
+    split : Split
+        The data.
+    path : str
+        Its name or file.
+
+    Returns
+    -------
+    dict
+    """
+    digest = None
+    if path not in BUILTIN_NAMES:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "name": split.name,
+        "sha256": digest,
+        "training_samples": len(split.x_train),
+        "test_samples": len(split.x_test),
+        "sample_shape": list(split.x_train.shape[1:]),
+        "feature_names": list(split.feature_names),
+        "classes": None if split.classes is None else list(split.classes),
+    }

@@ -1,0 +1,237 @@
+"""A run before it starts: data, network, optimizer and folder, and what would repeat it."""
+
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xbackprop
+from xbackprop.backend.device import DeviceChoice
+from xbackprop.cli.datasets import data_config, describe_split
+from xbackprop.cli.devices import describe_device
+from xbackprop.cli.networks import describe_network, make_network, make_optimizer
+from xbackprop.cli.options import TrainOptions
+from xbackprop.cli.run_folder import make_run_folder, write_config
+from xbackprop.cli.scaling import Scaling, describe_bad_scale, measure_scaling
+from xbackprop.cli.tasks import Task, make_task
+from xbackprop.data import Split
+from xbackprop.training import Trainer
+
+CONFIG_VERSION = 1  # grows when a key is renamed or removed, not when one is added
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Everything that a run works with.
+
+    Attributes
+    ----------
+    options : TrainOptions
+        The request, completed: loss, learning rate and device are those that are used.
+    choice : DeviceChoice
+        The device, and why.
+    split : Split
+        The data in its own units.
+    task : Task
+        What the loss makes of the data.
+    trainer : Trainer
+        With network, loss and optimizer.
+    rng : numpy.random.Generator
+        Draws the order of the samples.
+    folder : Path
+        The run folder.
+    x_scaling, y_scaling : Scaling or None
+        How inputs and targets are scaled.
+    """
+
+    options: TrainOptions
+    choice: DeviceChoice
+    split: Split
+    task: Task
+    trainer: Trainer
+    rng: np.random.Generator
+    folder: Path
+    x_scaling: Scaling | None
+    y_scaling: Scaling | None
+
+    def inputs(self, x: np.ndarray) -> np.ndarray:
+        """Return inputs as the network sees them."""
+        return x if self.x_scaling is None else self.x_scaling.apply(x)
+
+    def targets(self, y: np.ndarray) -> np.ndarray:
+        """Return targets as the loss sees them."""
+        return self.task.encode(y if self.y_scaling is None else self.y_scaling.apply(y))
+
+    def scaling_config(self) -> dict[str, Any] | None:
+        """Return the scaling as plain data, for those who use the model later."""
+        if self.x_scaling is None:
+            return None
+        y_scaling = None if self.y_scaling is None else self.y_scaling.as_dict()
+        return {"x": self.x_scaling.as_dict(), "y": y_scaling}
+
+
+def prepare_run(options: TrainOptions, choice: DeviceChoice, split: Split) -> Run:
+    """Set everything up on the default device, and create the run folder last.
+
+    Parameters
+    ----------
+    options : TrainOptions
+        The request.
+    choice : DeviceChoice
+        The default device, and why it is.
+    split : Split
+        The data.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    CommandError
+        For what cannot be combined or created.
+    """
+    task = make_task(split, options.loss)
+    weights_rng, order_rng = np.random.default_rng(options.seed).spawn(2)
+    model = make_network(split.x_train.shape[1:], options, task, weights_rng)
+    optimizer = make_optimizer(model, options, task)
+    trainer = Trainer(
+        model,
+        task.make_loss(),
+        optimizer,
+        count_correct=None if task.num_classes is None else task.count_correct,
+    )
+    used = {
+        "loss": task.loss_name,
+        "lr": float(optimizer.param_groups[0]["lr"]),
+        "device": str(choice.device),
+    }
+    run = Run(
+        options=TrainOptions(**{**asdict(options), **used}),
+        choice=choice,
+        split=split,
+        task=task,
+        trainer=trainer,
+        rng=order_rng,
+        folder=make_run_folder(options.out, split.name),
+        x_scaling=measure_scaling(split.x_train) if options.standardize else None,
+        y_scaling=(
+            measure_scaling(split.y_train) if options.standardize and options.regression else None
+        ),
+    )
+    write_config(run.folder, make_config(run))
+    return run
+
+
+def make_config(run: Run) -> dict[str, Any]:
+    """Return what is needed to repeat a run, as plain data.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    dict
+        ``command`` is the command line that does the same, with nothing left to defaults.
+    """
+    options, choice, trainer = run.options, run.choice, run.trainer
+    versions = {
+        "xbackprop": xbackprop.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "safetensors": version("safetensors"),
+    }
+    if choice.device.kind == "cuda":
+        versions["cupy"] = choice.device.xp.__version__
+    plain_options = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(options).items()
+        if key not in ("out", "quiet", "seed")
+    }
+    return {
+        "config_version": CONFIG_VERSION,
+        "command": make_command(options),
+        "arguments": plain_options,
+        "seed": options.seed,
+        "device": {
+            "device": str(choice.device),
+            "asked": choice.asked,
+            "asked_by": choice.asked_by,
+            "reason": choice.reason,
+        },
+        "versions": versions,
+        "platform": platform.platform(),
+        "data": data_config(run.split, options.data),
+        "standardize": run.scaling_config(),
+        "architecture": trainer.model.config(),
+        "parameters": count_parameters(run),
+        "loss": trainer.loss_fn.config(),
+        "optimizer": {
+            "type": type(trainer.optimizer).__name__,
+            **{
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in trainer.optimizer.param_groups[0].items()
+                if key != "params"
+            },
+        },
+    }
+
+
+def make_command(options: TrainOptions) -> list[str]:
+    """Return the words of a command line for a request, defaults included.
+
+    Parameters
+    ----------
+    options : TrainOptions
+        The request; where its results go is left out.
+
+    Returns
+    -------
+    list of str
+    """
+    words = ["xbackprop", "train"]
+    for name, value in asdict(options).items():
+        option = "--" + name.replace("_", "-")
+        if name in ("out", "quiet") or value is None or value is False:
+            continue
+        if value is True:
+            words.append(option)
+        else:
+            text = ",".join(map(str, value)) or "none" if isinstance(value, tuple) else value
+            words.append(f"{option}={text}")
+    return words
+
+
+def describe_run(run: Run) -> list[str]:
+    """Return what a run is going to do, in a few lines."""
+    options = run.options
+    network = describe_network(run.split.x_train.shape[1:], options, run.task)
+    lines = [
+        f"data      {describe_split(run.split)}",
+        f"network   {network} ({count_parameters(run):,} parameters)",
+        f"training  {options.loss}, {options.optimizer} with learning rate {options.lr:g}, "
+        f"batches of {options.batch_size}, seed {options.seed}",
+        f"device    {describe_device(run.choice)}",
+    ]
+    bad_scale = None if options.standardize else _describe_bad_scales(run)
+    if bad_scale:
+        lines.append(f"hint      {bad_scale}; --standardize makes them alike and often helps")
+    return lines
+
+
+def _describe_bad_scales(run: Run) -> str | None:
+    of_x = describe_bad_scale(run.split.x_train)
+    if of_x:
+        return f"the features' {of_x}"
+    of_y = describe_bad_scale(run.split.y_train) if run.options.regression else None
+    return f"the target's {of_y}" if of_y else None
+
+
+def count_parameters(run: Run) -> int:
+    """Return how many numbers the network learns."""
+    return int(sum(np.prod(parameter.shape) for parameter in run.trainer.model.parameters()))

@@ -1,0 +1,231 @@
+"""``xbackprop train``: trains, keeps what there is however it ends, and says how it went."""
+
+import contextlib
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbackprop.backend.device import use_device
+from xbackprop.cli.datasets import load_split
+from xbackprop.cli.devices import choose_device
+from xbackprop.cli.errors import FAILED, CommandError
+from xbackprop.cli.interrupts import StopRequest, catch_signals
+from xbackprop.cli.options import TrainOptions
+from xbackprop.cli.run import Run, describe_run, prepare_run
+from xbackprop.cli.run_folder import (
+    CONFUSION,
+    CURVES,
+    MODEL,
+    RUN_FILES,
+    MetricsFile,
+    writing,
+)
+from xbackprop.training import EpochMetrics, NonFiniteError, save
+from xbackprop.training.metrics import confusion_matrix
+from xbackprop.training.progress import show_progress
+
+_LOSS_LABELS = {
+    "cross-entropy": "cross-entropy (nats)",
+    "bce-with-logits": "binary cross-entropy (nats)",
+    "bce": "binary cross-entropy (nats)",
+    "mse": "mean squared error",
+    "half-squared-error": "half squared error",
+}
+
+
+@dataclass
+class Outcome:
+    """How the training ended.
+
+    Attributes
+    ----------
+    seconds : float
+        What it took.
+    failure : str or None
+        Why it could not go on.
+    output_error : OSError or None
+        What standard output said to the text; as a rule, that nobody reads it any more.
+    """
+
+    seconds: float = 0.0
+    failure: str | None = None
+    output_error: OSError | None = None
+
+
+def train(options: TrainOptions) -> int:
+    """Carry out a training run.
+
+    Parameters
+    ----------
+    options : TrainOptions
+        The request.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 130 or 143 when stopped by Ctrl-C or SIGTERM.
+
+    Raises
+    ------
+    CommandError
+        When the request makes no sense, and when the run fails.
+    OSError
+        When standard output cannot be written.
+    """
+    choice = choose_device(options.device)
+    split = load_split(options)
+    with use_device(choice.device):
+        run = prepare_run(options, choice, split)
+        _say(run, *describe_run(run))
+        with catch_signals() as stop:
+            try:
+                outcome = _fit(run, stop)
+                _save_model(run, outcome, stop)
+                remark = _draw(run)
+            except KeyboardInterrupt:
+                reason = f"left at once, by the second {stop.name}" if stop.name else "interrupted"
+                raise CommandError(
+                    f"{reason}; {run.folder} may lack files", stop.exit_code or 130
+                ) from None
+        if outcome.output_error is not None:
+            raise outcome.output_error
+        _report(run, outcome, stop, remark)
+    return stop.exit_code
+
+
+def _fit(run: Run, stop: StopRequest) -> Outcome:
+    """Train until all epochs are done, a signal comes, or it cannot go on."""
+    options, trainer, outcome = run.options, run.trainer, Outcome()
+    progress = None if options.quiet else show_progress(options.epochs)
+
+    def on_batch(done: int, total: int) -> None:
+        if progress is not None:
+            progress.on_batch(done, total)
+        if stop.signal is not None:
+            trainer.request_stop()
+
+    def on_epoch(row: EpochMetrics) -> None:
+        try:
+            metrics.write(row.as_dict())
+        except CommandError as error:
+            outcome.failure = str(error)
+        try:
+            if progress is not None:
+                progress.on_epoch(row)
+        except OSError as error:
+            outcome.output_error = error
+        if stop.signal is not None or outcome.failure or outcome.output_error:
+            trainer.request_stop()
+
+    started = time.perf_counter()
+    with MetricsFile(run.folder) as metrics, progress or contextlib.nullcontext():
+        try:
+            trainer.fit(
+                run.inputs(run.split.x_train),
+                run.targets(run.split.y_train),
+                epochs=options.epochs,
+                batch_size=options.batch_size,
+                rng=run.rng,
+                test=(run.inputs(run.split.x_test), run.targets(run.split.y_test)),
+                on_batch=on_batch,
+                on_epoch=on_epoch,
+            )
+        except NonFiniteError as error:
+            what, _, _ = str(error).partition(" Lower the learning rate")
+            outcome.failure = f"{what} Try an --lr below {options.lr:g}, or check the data"
+        except MemoryError as error:
+            outcome.failure = f"out of memory ({error}). Try a smaller --batch-size or --hidden"
+    outcome.seconds = time.perf_counter() - started
+    return outcome
+
+
+def _save_model(run: Run, outcome: Outcome, stop: StopRequest) -> None:
+    trainer, path = run.trainer, run.folder / MODEL
+    status = "finished" if _is_complete(run) else "stopped"
+    counters = {
+        "epochs": trainer.epochs,
+        "steps": trainer.steps,
+        "status": "failed" if outcome.failure else status,
+        "standardize": run.scaling_config(),
+    }
+    with writing(path):
+        save(path, trainer.model, trainer.optimizer, counters=counters)
+
+
+def _is_complete(run: Run) -> bool:
+    steps_per_epoch = -(-len(run.split.x_train) // run.options.batch_size)
+    return run.trainer.steps == run.options.epochs * steps_per_epoch
+
+
+def _draw(run: Run) -> str | None:
+    """Draw the plots, or return why there are none."""
+    from xbackprop.cli.plots import draw_confusion, draw_curves
+
+    split, history, folder = run.split, run.trainer.history, run.folder
+    name = f"{split.name}: {run.options.loss}, {run.options.optimizer}, seed {run.options.seed}"
+    try:
+        if history:
+            label = _LOSS_LABELS[run.task.loss_name]
+            with writing(folder / CURVES):
+                draw_curves(history, folder / CURVES, title=name, loss_label=label)
+        if split.classes is not None:
+            predicted = _predict(run)
+            matrix = confusion_matrix(split.y_test, predicted, len(split.classes))
+            title = f"{split.name}: test {_accuracy(split.y_test, predicted)}"
+            names = [str(label) for label in split.classes]
+            with writing(folder / CONFUSION):
+                draw_confusion(matrix, names, folder / CONFUSION, title=title)
+    except ImportError as error:
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == "matplotlib"
+        reason = "matplotlib is not installed" if is_missing else f"matplotlib fails ({error})"
+        return f"no plots  {reason}; this installs it: pip install matplotlib"
+    return None
+
+
+def _predict(run: Run) -> np.ndarray:
+    """Return classes, or quantities in their own units, for the test part."""
+    output = run.trainer.predict(run.inputs(run.split.x_test))
+    if run.task.num_classes is not None:
+        return np.asarray(run.task.decode(output))
+    return output if run.y_scaling is None else run.y_scaling.undo(output)
+
+
+def _report(run: Run, outcome: Outcome, stop: StopRequest, remark: str | None) -> None:
+    trainer, options = run.trainer, run.options
+    if outcome.failure:
+        raise CommandError(f"{outcome.failure}. Run folder {run.folder}", FAILED)
+    if not _is_complete(run):
+        _say(
+            run,
+            f"stopped   by {stop.name} after step {trainer.steps}, in epoch {trainer.epochs} of "
+            f"{options.epochs}; what there is is kept",
+        )
+    if remark:
+        _say(run, remark)
+    _say(run, f"files     {', '.join(n for n in RUN_FILES if (run.folder / n).exists())}")
+    split, predicted = run.split, _predict(run)
+    result = _accuracy if split.classes is not None else _error
+    print(
+        f"test {result(split.y_test, predicted)} in {outcome.seconds:.1f} s; "
+        f"run folder {run.folder}"
+    )
+
+
+def _accuracy(y: np.ndarray, predicted: np.ndarray) -> str:
+    right = int((predicted == y).sum())
+    return f"accuracy {100 * right / len(y):.2f} % ({right} of {len(y)})"
+
+
+def _error(y: np.ndarray, predicted: np.ndarray) -> str:
+    """Return the root mean square error, and the share of the variance that is explained."""
+    truth = y.astype(np.float64)
+    mean_square = float(np.square(predicted - truth).mean())
+    variance = float(truth.var(axis=0).mean())
+    text = f"error {mean_square**0.5:.5g} (root mean square"
+    return f"{text}, R2 {1 - mean_square / variance:.4f})" if variance > 0 else f"{text})"
+
+
+def _say(run: Run, *lines: str) -> None:
+    if not run.options.quiet:
+        print("\n".join(lines), flush=True)

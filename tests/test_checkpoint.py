@@ -210,6 +210,7 @@ def test_transposed_and_fortran_ordered_arrays_are_saved_right(
     transposed = xb.asarray(np.ascontiguousarray(values.T)).T
     for data in (layer.weight.data, transposed, xb.asarray(np.repeat(values, 2, axis=1))[:, ::2]):
         layer.weight.data = data
+        assert layer.state_dict()["weight"].flags.c_contiguous
         xb.save(tmp_path / "it", layer)
         np.testing.assert_array_equal(xb.load(tmp_path / "it").model.state_dict()["weight"], values)
 

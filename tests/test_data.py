@@ -247,6 +247,7 @@ def test_device_array_is_refused_and_names_the_call():
         xb.data.batches([1.0, 2.0], on_device)
 
 
+@pytest.mark.torch_parity
 def test_torch_tensors():
     torch = pytest.importorskip("torch")
     array = as_host_array(torch.arange(3))

@@ -186,20 +186,36 @@ def test_cuda_kernel_known_answers(kernel: RawKernel) -> None:
     assert [hex(word) for word in bits] == ["0x408f276d", "0x41c83b0e", "0xa20bc7c6", "0x6d5451fd"]
 
 
-@pytest.mark.parametrize("place", [2**30, 2**32 - 1, 2**32, 2**32 + 5, 2**36 + 1])
-@pytest.mark.parametrize("skip", [0, 1])
-def test_cuda_kernel_counts_threads_in_64_bits(place: int, skip: int, compiled: Any) -> None:
-    """`place` is the number of the thread in its launch, and of its block of four outputs."""
-    block_index, thread = divmod(place, cuda_module.THREADS)
-    out = padded_empty((4,), np.uint32)
-    arguments = [
-        ctypes.c_uint(block_index), ctypes.c_uint(cuda_module.THREADS), ctypes.c_uint(thread),
-        ctypes.c_void_p(STATES[2].ctypes.data), ctypes.c_void_p(out.ctypes.data),
-        ctypes.c_ulonglong(3), ctypes.c_uint(skip), ctypes.c_ulonglong(2**40),
-    ]  # fmt: skip
-    compiled.run_one(*arguments)
-    np.testing.assert_array_equal(out, reference(STATES[2], (4,), 4 * (place + 3)))
-    assert_guards_stand(4)
+RUN_ONE = """
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+block, state = int(sys.argv[2]), (ctypes.c_uint * 4)(*map(int, sys.argv[3].split()))
+for place, skip in [map(int, pair.split(",")) for pair in sys.argv[4:]]:
+    out = (ctypes.c_uint * 4)()
+    library.run_one(
+        ctypes.c_uint(place // block), ctypes.c_uint(block), ctypes.c_uint(place % block),
+        state, out, ctypes.c_ulonglong(3), ctypes.c_uint(skip), ctypes.c_ulonglong(2**40),
+    )
+    print(*out)
+"""
+
+
+def test_cuda_kernel_counts_threads_in_64_bits(compiled: Any) -> None:
+    """A thread's number in its launch, which is too large to run, is that of its four outputs."""
+    places = [2**30, 2**32 - 1, 2**32, 2**32 + 5, 2**36 + 1]
+    pairs = [f"{place},{skip}" for place in places for skip in (0, 1)]
+    state = " ".join(map(str, STATES[2]))
+    # By itself: a thread that writes elsewhere would take pytest along.
+    run = subprocess.run(
+        [sys.executable, "-c", RUN_ONE, compiled._name, str(cuda_module.THREADS), state, *pairs],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    received = [list(map(int, line.split())) for line in run.stdout.splitlines()]
+    expected = [reference(STATES[2], (4,), 4 * (place + 3)).tolist() for place in places]
+    assert received == [bits for bits in expected for _ in (0, 1)]
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc to compile the CUDA source with")

@@ -218,6 +218,21 @@ def test_repr_shows_groups_and_options() -> None:
     assert "group 1: 2 parameters, lr=0.5" in text
 
 
+@every_optimizer
+def test_parameter_frozen_after_backward_is_not_touched(
+    case: OptimizerCase, xb_device: Device
+) -> None:
+    frozen, other = parameter([1.0, 2.0]), parameter([3.0])
+    optimizer = case.make([frozen, other])
+    for requires_grad in (True, False, True):
+        before = host(frozen)
+        frozen.requires_grad = True
+        frozen.grad, other.grad = frozen.data, other.data
+        frozen.requires_grad = requires_grad
+        optimizer.step()
+        assert (host(frozen) != before).all() == requires_grad
+
+
 def test_frozen_only_parameters_make_a_step_of_nothing(xb_device: Device) -> None:
     layer = xb.nn.Linear(2, 1, rng=0).requires_grad_(False)
     before = layer.state_dict()

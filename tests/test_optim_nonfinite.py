@@ -136,6 +136,23 @@ def test_parameters_that_move_apart(case: OptimizerCase, xb_device: Device) -> N
 
 
 @every_optimizer
+def test_zeros_of_the_state_keep_their_sign(case: OptimizerCase, xb_device: Device) -> None:
+    """A negative mean that decays ends as -0.0; adding a gradient of 0.0 would make it 0.0."""
+    run = Run(case)
+    run.step()
+    state = run.optimizer.state_dict()
+    for entry in state["state"].values():
+        for name in {"momentum_buffer", "exp_avg"} & entry.keys():
+            entry[name][...] = -0.0
+    run.optimizer.load_state_dict(state)
+    run.optimizer.zero_grad()
+    run.optimizer.step()  # of nothing: uploads what was loaded
+    before = run.everything()
+    run.step(float("nan"))
+    assert run.everything() == before
+
+
+@every_optimizer
 def test_both_devices_skip_alike(case: OptimizerCase) -> None:
     results = []
     for place in ("cpu", "fake"):

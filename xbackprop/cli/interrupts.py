@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one asks for an end in good order, the second one leaves at once."""
+"""Ctrl-C and SIGTERM: the first asks for an end in good order, the second leaves at once."""
 
 import contextlib
 import signal
@@ -32,12 +32,9 @@ class StopRequest:
         return 0 if self.signal is None else 128 + self.signal
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Take note of a signal; the second one raises.
+        """Take note of a signal; the second one raises KeyboardInterrupt.
 
-        Raises
-        ------
-        KeyboardInterrupt
-            So that files are closed and the terminal is left as it was found.
+        So files are closed and the terminal is left as it was found.
         """
         is_second = self.signal is not None
         self.signal = signal.Signals(number)

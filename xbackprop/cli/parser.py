@@ -92,7 +92,7 @@ def whole_number(minimum: int) -> Callable[[str], int]:
         try:
             number = int(text)
         except ValueError:
-            number = None  # type: ignore[assignment]
+            number = None
         if number is None or number < minimum:
             raise argparse.ArgumentTypeError(
                 f"expected a whole number of at least {minimum}; got {text!r}"

@@ -138,7 +138,7 @@ class MetricsFile:
 
     def __enter__(self) -> Self:
         with writing(self._path):
-            self._file = open(self._path, "x", encoding="utf-8", newline="\n")  # noqa: SIM115
+            self._file = open(self._path, "x", encoding="utf-8", newline="\n")
         return self
 
     def __exit__(self, *exception: object) -> None:

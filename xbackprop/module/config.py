@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 # Where and from which random stream a layer was made is no part of the architecture.
 _NOT_ARCHITECTURE = ("device", "rng")
 
+# Keys that mark what a dict of the config stands for; a dict that has one itself is put into
+# {"dict": ...}.
+_MARKS = frozenset(("type", "shared", "array", "dict"))
+
 
 def describe(module: "Module") -> dict[str, Any]:
     """Return ``{"type", "args"}`` for a module, nested for its children.
@@ -48,7 +52,8 @@ def _describe_value(value: Any, seen: dict[int, int]) -> Any:
     if isinstance(value, (list, tuple)):
         return [_describe_value(part, seen) for part in value]
     if isinstance(value, dict):
-        return {str(key): _describe_value(part, seen) for key, part in value.items()}
+        described = {str(key): _describe_value(part, seen) for key, part in value.items()}
+        return {"dict": described} if _MARKS & described.keys() else described
     if isinstance(value, (np.bool_, np.integer, np.floating)):
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -76,16 +81,24 @@ def _describe_arguments(module: "Module", seen: dict[int, int]) -> dict[str, Any
 
 def _rebuild_value(value: Any, types: Mapping[str, type], built: list[Any]) -> Any:
     if isinstance(value, Mapping):
-        if "shared" in value:
-            return built[value["shared"]]
-        if "array" in value:
+        if "dict" in value:
+            value = value["dict"]
+        elif "shared" in value:
+            return _rebuild_shared(value["shared"], built)
+        elif "array" in value:
             return np.asarray(value["array"], dtype=value["dtype"])
-        if "type" in value:
+        elif "type" in value:
             return _rebuild_module(value, types, built)
         return {key: _rebuild_value(part, types, built) for key, part in value.items()}
     if isinstance(value, list):
         return [_rebuild_value(part, types, built) for part in value]
     return value
+
+
+def _rebuild_shared(number: Any, built: list[Any]) -> Any:
+    if not isinstance(number, int) or not 0 <= number < len(built) or built[number] is None:
+        raise ValueError(f"config: shared names the layer {number!r}, which does not come before")
+    return built[number]
 
 
 def _rebuild_module(config: Mapping[str, Any], types: Mapping[str, type], built: list[Any]) -> Any:
@@ -98,22 +111,26 @@ def _rebuild_module(config: Mapping[str, Any], types: Mapping[str, type], built:
     cls = types[name]
     built.append(None)  # numbered before its children, as describe does
     number = len(built) - 1
-    positional: list[Any] = []
-    keywords: dict[str, Any] = {}
+    arguments = config.get("args", {})
     parameters = inspect.signature(cls).parameters
-    for key, value in config.get("args", {}).items():
+    for key in arguments:
         if key not in parameters:
             raise ValueError(f"config: {name} has no argument {key!r}")
-        rebuilt = _rebuild_value(value, types, built)
-        kind = parameters[key].kind
-        if kind is inspect.Parameter.VAR_POSITIONAL:
+    # In the signature's order, in which `describe` numbered what is shared.
+    given = [parameter for key, parameter in parameters.items() if key in arguments]
+    by_position = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in given)
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    for parameter in given:
+        rebuilt = _rebuild_value(arguments[parameter.name], types, built)
+        if parameter.kind is parameter.VAR_POSITIONAL:
             positional.extend(rebuilt)
-        elif kind is inspect.Parameter.KEYWORD_ONLY:
-            keywords[key] = rebuilt
-        elif any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values()):
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            keywords |= rebuilt
+        elif by_position and parameter.kind is not parameter.KEYWORD_ONLY:
             positional.append(rebuilt)
         else:
-            keywords[key] = rebuilt
+            keywords[parameter.name] = rebuilt
     built[number] = cls(*positional, **keywords)
     return built[number]
 

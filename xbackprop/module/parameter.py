@@ -116,11 +116,11 @@ class Parameter:
                 f"gradient of shape {grad.shape} for a parameter of shape {self._data.shape}; "
                 "sum it over the batch axes first"
             )
+        if grad.dtype != self._data.dtype:
+            raise TypeError(f"gradient is {grad.dtype}, the parameter {self._data.dtype}")
         if self.has_grad:
             self._grad += grad
         else:
-            if grad.dtype != self._data.dtype:
-                raise TypeError(f"gradient is {grad.dtype}, the parameter {self._data.dtype}")
             if self._grad is None:
                 with device_of(self._data).activate():
                     self._grad = get_array_module(self._data).empty_like(self._data)

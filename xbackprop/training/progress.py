@@ -11,7 +11,7 @@ _SECONDS_BETWEEN_DRAWS = 0.05
 
 
 class Progress(Protocol):
-    """What :meth:`Trainer.fit` tells about a run; entered before it starts, left when it is over."""
+    """What :meth:`Trainer.fit` tells about a run; entered before it, left after it."""
 
     def __enter__(self) -> Self:
         """Start."""

@@ -164,6 +164,10 @@ _BEYOND_CUPY: dict[str, tuple[Callable[[Given], bool], str]] = {
     "histogram": (lambda given: given["x"].dtype.kind == "c", "complex numbers"),
     "interp": (lambda given: not given["x"].flags.c_contiguous, "an x that is not contiguous"),
     "nonzero": (lambda given: given["a"].ndim == 0, "arrays without dimensions"),
+    "where": (
+        lambda given: given.get("x") is None and given["condition"].ndim == 0,
+        "arrays without dimensions",
+    ),
     "pad": (lambda given: callable(given.get("mode")), "a mode that is a function"),
 }
 

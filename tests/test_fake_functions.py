@@ -59,6 +59,9 @@ def assert_same(result: Any, expected: Any, *, complex_result: bool = False) -> 
 
 
 def is_beyond_cupy(case: Case) -> bool:
+    if case.name == "linalg.solve":
+        a, b = case.args
+        return b.ndim > 1 and a.shape[:-1] != b.shape[:-1]
     return case.name == "trim_zeros" and case.args[0].ndim > 1
 
 

@@ -5,12 +5,11 @@ XBACKPROP_TEST_REQUIRE lists torch.
 """
 
 import copy
-import importlib.util
-import os
 from typing import Any
 
 import numpy as np
 import pytest
+from needs_torch import import_torch
 from optimizer_cases import OPTIMIZERS, OptimizerCase, course, grouped, initial, run_ours
 
 import xbackprop as xb
@@ -26,14 +25,7 @@ both_dtypes = pytest.mark.parametrize("dtype", ["float64", "float32"])
 
 @pytest.fixture(scope="module")
 def torch() -> Any:
-    if importlib.util.find_spec("torch") is None:
-        required = os.environ.get("XBACKPROP_TEST_REQUIRE", "").replace(",", " ").split()
-        if "torch" in required:
-            pytest.fail("XBACKPROP_TEST_REQUIRE lists torch, and PyTorch is not installed")
-        pytest.skip("PyTorch is not installed; nox -s torch_parity installs it")
-    import torch
-
-    return torch
+    return import_torch()
 
 
 @pytest.fixture(autouse=True)

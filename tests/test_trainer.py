@@ -1,13 +1,13 @@
 """The trainer does what the loop in README does, takes what people have, and stops at a NaN."""
 
 import gc
-import importlib.util
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from needs_torch import import_torch
 
 import xbackprop as xb
 from xbackprop.backend.device import Device
@@ -163,10 +163,7 @@ def as_dlpack(x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
 
 
 def as_tensors(x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
-    if importlib.util.find_spec("torch") is None:
-        pytest.skip("PyTorch is not installed; nox -s torch_parity installs it")
-    import torch
-
+    torch = import_torch()
     return torch.from_numpy(x), torch.from_numpy(y)
 
 
@@ -179,7 +176,15 @@ def in_other_types(x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    "form", [as_numpy, as_lists, as_dlpack, as_tensors, on_device, in_other_types]
+    "form",
+    [
+        as_numpy,
+        as_lists,
+        as_dlpack,
+        pytest.param(as_tensors, marks=pytest.mark.torch_parity),
+        on_device,
+        in_other_types,
+    ],
 )
 @pytest.mark.parametrize("kind", [tuple, list])
 def test_iterables_of_pairs(
@@ -216,11 +221,9 @@ def test_iterable_without_length(xb_device: Device) -> None:
     assert seen == [(1, 0), (2, 0)] * 2
 
 
+@pytest.mark.torch_parity
 def test_pytorch_data_loader() -> None:
-    if importlib.util.find_spec("torch") is None:
-        pytest.skip("PyTorch is not installed; nox -s torch_parity installs it")
-    import torch
-
+    torch = import_torch()
     X, y = classes(32)
     data = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
     loader = torch.utils.data.DataLoader(data, batch_size=16)

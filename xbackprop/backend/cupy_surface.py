@@ -66,6 +66,19 @@ class Signature:
     ) -> str | None:
         """Why CuPy refuses ``name(*args, **kwargs)``, or None where its signature admits it.
 
+        Parameters
+        ----------
+        name : str
+            What the message calls the function.
+        args : sequence
+            Its positional arguments.
+        kwargs : mapping
+            Its keywords.
+
+        Returns
+        -------
+        str or None
+
         Examples
         --------
         >>> load().functions["sum"].refusal("sum", ["x"], {"axis": 0, "where": True})
@@ -117,6 +130,19 @@ class UfuncSignature:
         self, name: str, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> str | None:
         """Why CuPy refuses ``name(*args, **kwargs)``, or None where its signature admits it.
+
+        Parameters
+        ----------
+        name : str
+            What the message calls the function.
+        args : sequence
+            Its positional arguments.
+        kwargs : mapping
+            Its keywords.
+
+        Returns
+        -------
+        str or None
 
         Examples
         --------

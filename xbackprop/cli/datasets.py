@@ -103,16 +103,16 @@ def data_config(split: Split, path: str) -> dict[str, Any]:
     -------
     dict
     """
-    digest = None
+    about_file: dict[str, Any] = {}
     if path not in BUILTIN_NAMES:
         with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            about_file["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        about_file["feature_names"] = list(split.feature_names)
     return {
         "name": split.name,
-        "sha256": digest,
         "training_samples": len(split.x_train),
         "test_samples": len(split.x_test),
         "sample_shape": list(split.x_train.shape[1:]),
-        "feature_names": list(split.feature_names),
         "classes": None if split.classes is None else list(split.classes),
+        **about_file,
     }

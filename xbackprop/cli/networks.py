@@ -105,7 +105,7 @@ def default_learning_rate(optimizer: str, task: Task) -> float:
     float
     """
     if optimizer != "sgd":
-        return 1e-3
+        return 2e-3
     if task.loss_name == "cross-entropy":
         return 0.3
     if task.loss_name == "half-squared-error":

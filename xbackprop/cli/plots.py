@@ -55,6 +55,7 @@ def draw_curves(
     test = _numbers(row.test_loss for row in history)
     if _spans_decades(np.concatenate([train, test])):
         panels[0].set_yscale("log")
+        panels[0].yaxis.set_major_formatter("{x:g}")
         loss_label += ", log scale"
     _draw_panel(panels[0], epochs, train, test, loss_text)
     panels[0].set_ylabel(loss_label)
@@ -89,13 +90,16 @@ def draw_confusion(
         As :func:`draw_curves`.
     """
     classes = len(matrix)
-    side = min(12.0, 2.6 + 0.36 * classes)
+    side = min(12.0, 1.8 + 0.34 * classes)
     figure = _new_figure((side + 0.6, side + 0.6))
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(_colour_cells(shares))
+    axes.imshow(_colour_cells(shares), interpolation="nearest")
     if classes <= _MOST_NUMBERED:
         _name_classes(axes, class_names)
+        edges = np.arange(classes - 1) + 0.5
+        axes.hlines(edges, -0.5, classes - 0.5, color="0.9", linewidth=0.6)
+        axes.vlines(edges, -0.5, classes - 0.5, color="0.9", linewidth=0.6)
         size = 10 if classes <= 12 else max(4, 120 / classes)
         for row, column in np.argwhere(matrix > 0):
             colour = "white" if shares[row, column] > 0.5 else "black"

@@ -15,7 +15,7 @@ from xbackprop.cli.devices import describe_device
 from xbackprop.cli.networks import describe_network, make_network, make_optimizer
 from xbackprop.cli.options import TrainOptions
 from xbackprop.cli.run_folder import make_run_folder, write_config
-from xbackprop.cli.scaling import Scaling, describe_bad_scale, measure_scaling
+from xbackprop.cli.scaling import Scaling, measure_scaling, reaches_too_far
 from xbackprop.cli.tasks import Task, make_task
 from xbackprop.data import Split
 from xbackprop.training import Trainer
@@ -215,23 +215,22 @@ def describe_run(run: Run) -> list[str]:
         f"data      {describe_split(run.split)}",
         f"network   {network} ({count_parameters(run):,} parameters)",
         f"training  {options.loss}, {options.optimizer} with learning rate {options.lr:g}, "
-        f"batches of {options.batch_size}, seed {options.seed}",
+        f"batches of {options.batch_size}, {options.epochs} epochs, seed {options.seed}",
         f"device    {describe_device(run.choice)}",
     ]
     # The digits' border pixels hardly vary, and standardizing them does not help.
-    is_known = options.standardize or options.data == "digits"
-    bad_scale = None if is_known else _describe_bad_scales(run)
-    if bad_scale:
-        lines.append(f"hint      {bad_scale}; --standardize makes them alike and often helps")
-    return lines
+    hint = None if options.standardize else _describe_scale(run)
+    return [*lines, f"hint      {hint}; --standardize brings it to 1"] if hint else lines
 
 
-def _describe_bad_scales(run: Run) -> str | None:
-    of_x = describe_bad_scale(run.split.x_train)
-    if of_x:
-        return f"the features' {of_x}"
-    of_y = describe_bad_scale(run.split.y_train) if run.options.regression else None
-    return f"the target's {of_y}" if of_y else None
+def _describe_scale(run: Run) -> str | None:
+    """Return what is badly scaled about the data, as a table in its own units often is."""
+    values = {"features": run.split.x_train}
+    if run.options.regression:
+        values["target"] = run.split.y_train
+    largest = {name: reaches_too_far(array) for name, array in values.items()}
+    parts = [f"{name} of size {size:,.4g}" for name, size in largest.items() if size is not None]
+    return f"{' and '.join(parts)} may train badly" if parts else None
 
 
 def count_parameters(run: Run) -> int:

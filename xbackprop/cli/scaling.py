@@ -49,8 +49,8 @@ def measure_scaling(values: np.ndarray) -> Scaling:
     return Scaling(wide.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
 
 
-def describe_bad_scale(values: np.ndarray) -> str | None:
-    """Return why samples should be standardized; None where they are fine as they are.
+def reaches_too_far(values: np.ndarray) -> float | None:
+    """Return the largest magnitude where it is far from 1, which makes training hard; else None.
 
     Parameters
     ----------
@@ -59,13 +59,7 @@ def describe_bad_scale(values: np.ndarray) -> str | None:
 
     Returns
     -------
-    str or None
+    float or None
     """
-    deviation = values.astype(np.float64).std(axis=0)
-    deviation = deviation[deviation > 0]
-    if not deviation.size:
-        return None
-    low, high = float(deviation.min()), float(deviation.max())
-    if high <= 10 and high <= 100 * low:
-        return None
-    return f"deviations go from {low:.3g} to {high:.3g}"
+    largest = float(np.abs(values).max())
+    return None if largest == 0 or 0.05 <= largest <= 20 else largest

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array, is_array
+from xbackprop.backend.array_module import Array, is_array, is_device_array
 from xbackprop.backend.device import Device, device_of
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import config as _config
@@ -350,6 +350,7 @@ class Module:
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))
+        state["_constructor_arguments"] = _on_host(state["_constructor_arguments"])
         if "_buffers" in state:
             state["_buffers"] = {
                 name: to_host(array).copy() for name, array in state["_buffers"].items()
@@ -374,3 +375,12 @@ class Module:
 def _copy_array(array: Array) -> Array:
     with device_of(array).activate():
         return array.copy()
+
+
+def _on_host(value: Any) -> Any:
+    """Bring device arrays among nested arguments to the host, and leave the rest alone."""
+    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
+        return type(value)(_on_host(part) for part in value)
+    if isinstance(value, dict):
+        return {key: _on_host(part) for key, part in value.items()}
+    return to_host(value) if is_device_array(value) else value

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array
-from xbackprop.backend.device import device_of
+from xbackprop.backend.array_module import Array, is_array
+from xbackprop.backend.device import CPU, device_of
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module.parameter import Parameter
 
@@ -49,14 +49,15 @@ def extra_state(module: "Module") -> dict[str, np.ndarray]:
 
 
 def load_state_dict(module: "Module", state: dict[str, Any], *, strict: bool) -> None:
-    """Check every key first, then copy; refuse without having changed anything."""
+    """Check everything first, then copy; refuse without having changed anything."""
     parameters = dict(walk_parameters(module))
     buffers = dict(walk_buffers(module, persistent=True))
-    arrays = {path: parameter.data for path, parameter in parameters.items()} | buffers
-    _check_keys("load_state_dict", arrays, state, strict=strict)
-    for path, array in state.items():
-        if path in arrays:
-            _copy_into(arrays[path], array)
+    targets = {path: parameter.data for path, parameter in parameters.items()} | buffers
+    given = {path: _as_array(values) for path, values in state.items()}
+    _check("load_state_dict", targets, given, strict=strict)
+    for path, array in given.items():
+        if path in targets:
+            _copy_into(targets[path], array)
             if path in parameters:
                 parameters[path].mark_changed()
 
@@ -64,41 +65,45 @@ def load_state_dict(module: "Module", state: dict[str, Any], *, strict: bool) ->
 def load_extra_state(module: "Module", state: dict[str, Any]) -> None:
     """Restore what ``extra_state`` returned."""
     buffers = dict(walk_buffers(module, persistent=False))
-    _check_keys("load_extra_state", buffers, state, strict=True)
-    for path, array in state.items():
+    given = {path: _as_array(values) for path, values in state.items()}
+    _check("load_extra_state", buffers, given, strict=True)
+    for path, array in given.items():
         _copy_into(buffers[path], array)
 
 
-def _check_keys(
-    call: str, expected: dict[str, Array], state: dict[str, Any], *, strict: bool
-) -> None:
+def _check(call: str, expected: dict[str, Array], given: dict[str, Array], *, strict: bool) -> None:
     problems = []
-    missing = [path for path in expected if path not in state]
-    unexpected = [path for path in state if path not in expected]
+    missing = [path for path in expected if path not in given]
+    unexpected = [path for path in given if path not in expected]
     if strict and missing:
         problems.append(f"missing: {', '.join(missing)}")
     if strict and unexpected:
         problems.append(f"unexpected: {', '.join(unexpected)}")
-    for path, array in state.items():
+    for path, array in given.items():
         if path not in expected:
             continue
-        shape = tuple(array.shape) if hasattr(array, "shape") else np.shape(array)
-        if shape != expected[path].shape:
-            problems.append(f"{path} has shape {shape}, expected {expected[path].shape}")
+        if array.shape != expected[path].shape:
+            problems.append(f"{path} has shape {array.shape}, expected {expected[path].shape}")
+        if array.dtype.kind not in "biuf":
+            problems.append(f"{path} has dtype {array.dtype}, expected real numbers")
     if problems:
         raise ValueError(f"{call} changed nothing: " + "; ".join(problems))
 
 
-def _copy_into(target: Array, values: Any) -> None:
-    place = device_of(target)
-    if not hasattr(values, "dtype") or not hasattr(values, "shape"):
-        values = np.asarray(values)
+def _as_array(values: Any) -> Array:
     if hasattr(values, "detach"):  # a PyTorch tensor
         values = values.detach().cpu().numpy()
+    return values if is_array(values) else np.asarray(values)
+
+
+def _copy_into(target: Array, values: Array) -> None:
+    place = device_of(target)
+    if device_of(values) != place:
+        if device_of(values) == CPU:  # cast before: the device then sees one dtype only
+            values = values.astype(target.dtype, copy=False)
+        values = to_device(values, place)
     with place.activate():
-        # Cast on the host where possible: fewer bytes cross, and the device sees one dtype.
-        moved = values if device_of(values) == place else to_device(values, place)
-        target[...] = moved.astype(target.dtype) if moved.dtype != target.dtype else moved
+        target[...] = values.astype(target.dtype, copy=False)
 
 
 def _host_copy(array: Array) -> np.ndarray:

@@ -23,6 +23,8 @@ class Flatten(Module):
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Reshape; the data stay where they are."""
+        if not hasattr(x, "dtype"):
+            self.check_device("x", x, x)
         ndim = x.ndim
         start = self.start_dim + ndim if self.start_dim < 0 else self.start_dim
         end = self.end_dim + ndim if self.end_dim < 0 else self.end_dim

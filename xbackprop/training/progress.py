@@ -123,6 +123,7 @@ class RichProgress:
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:3.0f} %  {task.fields[where]}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self._console,
             transient=True,
         )

@@ -38,6 +38,11 @@ def current_index() -> int:
 class FakeMemory:
     """The book of one stand-in device's memory; threads may share it.
 
+    Parameters
+    ----------
+    index : int
+        Which stand-in device.
+
     Attributes
     ----------
     index : int
@@ -121,6 +126,13 @@ def memory_of(index: int) -> FakeMemory:
 
 def set_memory_limit(size_bytes: int | None, index: int = 0) -> None:
     """Limit the memory of ``fake:index`` in bytes; None lifts the limit.
+
+    Parameters
+    ----------
+    size_bytes : int or None
+        The limit; None lifts it.
+    index : int, default 0
+        Which stand-in device.
 
     Raises
     ------

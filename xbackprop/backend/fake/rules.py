@@ -159,16 +159,36 @@ def may_warn(function: str, given: Given) -> bool:
 
 
 _BEYOND_CUPY: dict[str, tuple[Callable[[Given], bool], str]] = {
-    "trim_zeros": (lambda given: given["filt"].ndim > 1, "arrays of more than one dimension"),
-    "lexsort": (lambda given: given["keys"].ndim > 2, "keys of more than two dimensions"),
     "histogram": (lambda given: given["x"].dtype.kind == "c", "complex numbers"),
     "interp": (lambda given: not given["x"].flags.c_contiguous, "an x that is not contiguous"),
+    "lexsort": (lambda given: given["keys"].ndim > 2, "keys of more than two dimensions"),
+    "meshgrid": (
+        lambda given: any(x.ndim != 1 for x in given["..."]),
+        "arrays of other than one dimension",
+    ),
     "nonzero": (lambda given: given["a"].ndim == 0, "arrays without dimensions"),
+    "pad": (
+        lambda given: (
+            callable(given.get("mode"))
+            or given.get("mode") == "median"
+            or isinstance(given["pad_width"], dict)
+        ),
+        "a mode that is a function or 'median', nor widths in a dict",
+    ),
+    "putmask": (lambda given: given["a"].shape != given["mask"].shape, "a mask of another shape"),
+    "solve": (
+        lambda given: given["b"].ndim > 1 and given["a"].shape[:-1] != given["b"].shape[:-1],
+        "a and b of different stacks",
+    ),
+    "take": (
+        lambda given: given.get("out") is not None and given["out"].dtype != given["a"].dtype,
+        "an out of another dtype",
+    ),
+    "trim_zeros": (lambda given: given["filt"].ndim > 1, "arrays of more than one dimension"),
     "where": (
         lambda given: given.get("x") is None and given["condition"].ndim == 0,
-        "arrays without dimensions",
+        "conditions without dimensions",
     ),
-    "pad": (lambda given: callable(given.get("mode")), "a mode that is a function"),
 }
 
 

@@ -91,7 +91,10 @@ def main():
             "xbackprop value_and_grad": harness.count_calls(short_step),
             "pytorch eager": harness.count_calls(their_step),
         },
-        "environment": harness.environment("numpy", "torch", "xbackprop"),
+        "environment": {
+            **harness.environment("numpy", "torch"),
+            "xbackprop": xb.__version__,
+        },
     }
     harness.report("two_two_one", result, arguments.out)
 

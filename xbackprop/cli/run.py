@@ -218,7 +218,6 @@ def describe_run(run: Run) -> list[str]:
         f"batches of {options.batch_size}, {options.epochs} epochs, seed {options.seed}",
         f"device    {describe_device(run.choice)}",
     ]
-    # The digits' border pixels hardly vary, and standardizing them does not help.
     hint = None if options.standardize else _describe_scale(run)
     return [*lines, f"hint      {hint}; --standardize brings it to 1"] if hint else lines
 

@@ -1,0 +1,26 @@
+"""THE table: one row per layer and loss, and per option that changes what it computes.
+
+`test_layers.py` runs every row on every device and beside PyTorch. A row is a name, how to make the
+layer on the default device, how to draw its inputs, and PyTorch's counterpart. One file per family.
+"""
+
+from layer_cases.activations import ACTIVATIONS
+from layer_cases.case import Case
+from layer_cases.containers import CONTAINERS, tied, used_twice
+from layer_cases.dropout import DROPOUT
+from layer_cases.linear import LINEAR
+from layer_cases.losses import BINARY, CROSS_ENTROPY, REGRESSION
+from layer_cases.shapes import SHAPES
+
+__all__ = ["CASES", "Case", "tied", "used_twice"]
+
+CASES = [
+    *LINEAR,
+    *ACTIVATIONS,
+    *SHAPES,
+    *DROPOUT,
+    *CONTAINERS,
+    *REGRESSION,
+    *CROSS_ENTROPY,
+    *BINARY,
+]

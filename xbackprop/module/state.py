@@ -71,6 +71,14 @@ def load_extra_state(module: "Module", state: dict[str, Any]) -> None:
         _copy_into(buffers[path], array)
 
 
+def check_state(module: "Module", state: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Raise what loading the two would raise, without loading them."""
+    targets = {path: parameter.data for path, parameter in walk_parameters(module)}
+    targets |= dict(walk_buffers(module, persistent=True))
+    _check("load_state_dict", targets, state, strict=True)
+    _check("load_extra_state", dict(walk_buffers(module, persistent=False)), extra, strict=True)
+
+
 def _check(call: str, expected: dict[str, Array], given: dict[str, Array], *, strict: bool) -> None:
     problems = []
     missing = [path for path in expected if path not in given]

@@ -157,5 +157,5 @@ def test_a_stopped_run_may_be_gone_on_with(xb_device: Device, tmp_path: Any) -> 
 
 
 def test_what_it_may_be() -> None:
-    with pytest.raises(ValueError, match="raise.*skip.*stop.*'ignore'"):
+    with pytest.raises(ValueError, match=r"raise.*skip.*stop.*'ignore'"):
         make_trainer("ignore")

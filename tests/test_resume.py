@@ -1,4 +1,4 @@
-"""A run that was broken off goes on bit by bit as if it had not been, and refuses what is not its own."""
+"""A run that was broken off goes on bit by bit, and refuses what is not its own."""
 
 from dataclasses import replace
 from pathlib import Path

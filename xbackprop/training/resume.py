@@ -142,8 +142,9 @@ def resume_trainer(trainer: "Trainer", path: str | os.PathLike[str]) -> None:
 
 def _check_same(trainer: "Trainer", state: State) -> None:
     """Refuse a file of another network, loss, optimizer or schedule, and name what differs."""
-    if not state.training:
+    if state.training is None:
         raise ValueError("it holds a model and no run; use xbackprop.load, or Trainer.save")
+    training = state.training
     here = {
         "network": trainer.model.config(),
         "optimizer": type(trainer.optimizer).__name__,
@@ -152,7 +153,7 @@ def _check_same(trainer: "Trainer", state: State) -> None:
     saved = {
         "network": state.architecture,
         "optimizer": state.optimizer_type,
-        **{key: state.training[key] for key in _identity(trainer)},
+        **{key: training[key] for key in _identity(trainer)},
     }
     different = [key for key, value in here.items() if value != saved[key]]
     if different:
@@ -162,7 +163,7 @@ def _check_same(trainer: "Trainer", state: State) -> None:
 
 def _prepare(trainer: "Trainer", state: State) -> Callable[[], None]:
     """Check everything; return a function that then sets everything."""
-    model, training = trainer.model, state.training
+    model, training = trainer.model, state.training or {}
     check_state(model, state.model_state, state.extra_state)
     for key, parameter in model.named_parameters():
         saved_dtype = state.model_state[key].dtype

@@ -11,6 +11,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module, is_array
 from xbackprop.backend.device import CPU, Device, device_of
+from xbackprop.backend.fork import Lock
 from xbackprop.module.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class _Local(threading.local):
 
 
 _local = _Local()
-_commit_lock = threading.Lock()
+_commit_lock = Lock()
 
 
 def current_frame() -> Frame:

@@ -6,7 +6,10 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device, device_of
+from xbackprop.backend.fork import Lock
 from xbackprop.backend.transfer import to_device, to_host
+
+_clock_lock = Lock()
 
 
 class Parameter:
@@ -135,8 +138,14 @@ class Parameter:
 
     def mark_changed(self) -> None:
         """Move the version after the values were written."""
-        Parameter.clock += 1
-        self.version = Parameter.clock
+        self.version = Parameter.tick()
+
+    @classmethod
+    def tick(cls) -> int:
+        """Move the clock on and return the new time, which no other thread gets."""
+        with _clock_lock:  # `+= 1` alone loses ticks between threads, and may set the clock back
+            Parameter.clock = time = Parameter.clock + 1
+        return time
 
     def rebind(self, data: Array, grad: Array | None = None) -> None:
         """Put the same values into other storage (an optimizer's flat buffer)."""

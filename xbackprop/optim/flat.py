@@ -12,6 +12,8 @@ from xbackprop.module import Parameter
 
 State = dict[str, Any]
 
+_BLOCK_BYTES = 512  # CuPy's memory pool rounds up to multiples of it
+
 
 class FlatGroup:
     """Values, gradients and state of some parameters, each kind in one flat array.
@@ -41,6 +43,11 @@ class FlatGroup:
         Updates asked for, known on the host.
     moves_together : bool
         All parameters have had the same updates.
+    array_bytes : int
+        Memory that one more array of the group's size takes.
+    scalar_bytes : int
+        Memory for the scalars that one step makes on a device: of the group, and of each parameter
+        its square norm and its count of steps.
     """
 
     def __init__(
@@ -57,19 +64,23 @@ class FlatGroup:
         size = sum(parameter.size for parameter in parameters)
         dtype = parameters[0].dtype
         xp = self.device.xp
+        on_cpu = self.device.kind == "cpu"  # where scalars are plain numbers
+        self.scalar_bytes = 0 if on_cpu else _BLOCK_BYTES * (24 + 2 * len(parameters))
+        self.array_bytes = -(-size * dtype.itemsize // _BLOCK_BYTES) * _BLOCK_BYTES
         with self.device.activate():
             self.data: Array = xp.empty(size, dtype=dtype)
             self.grad: Array = xp.zeros(size, dtype=dtype)
             self.state: dict[str, Array] = {
                 name: xp.zeros(size, dtype=dtype) for name in state_names
             }
-            self._bind(state)
             self.counts = [state.get(p, {}).get("count", 0) for p in self.parameters]
             self.steps = self._collect_steps(state)
             self.moves_together = all(step is self.steps[0] for step in self.steps)
+            self._fill(state)
+            self._bind()  # last: by now no memory can run out
 
-    def _bind(self, state: dict[Parameter, State]) -> None:
-        """Move values, gradients and state into the flat arrays and rebind the parameters."""
+    def _fill(self, state: dict[Parameter, State]) -> None:
+        """Move values, gradients and state into the flat arrays."""
         self.bindings: list[tuple[Parameter, Array, Array]] = []
         self.views: list[dict[str, Array]] = []
         offset = 0
@@ -90,9 +101,13 @@ class FlatGroup:
                     moved = to_device(np.asarray(earlier) if np.isscalar(earlier) else earlier,
                                       self.device)  # fmt: skip
                     view[...] = moved.astype(view.dtype) if moved.dtype != view.dtype else moved
-            parameter.rebind(data, grad)
-            self.bindings.append((parameter, parameter.data, grad))
+            self.bindings.append((parameter, data, grad))
             self.views.append(views)
+
+    def _bind(self) -> None:
+        """Make the parameters live in the flat arrays."""
+        for parameter, data, grad in self.bindings:
+            parameter.rebind(data, grad)
 
     def _collect_steps(self, state: dict[Parameter, State]) -> list[Any]:
         earlier = [state.get(parameter, {}).get("step", 0) for parameter in self.parameters]

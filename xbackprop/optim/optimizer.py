@@ -112,6 +112,14 @@ class Optimizer:
         """Return the names of the per-element state arrays of a group."""
         return ()
 
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many arrays of the size of ``data`` one :meth:`update` holds at once.
+
+        Beside its arguments, and with the options of ``group``. A step reserves so much before it
+        writes anything, so that it does not run out of memory half way.
+        """
+        return 4
+
     def update(
         self,
         flat: FlatGroup,
@@ -152,9 +160,15 @@ class Optimizer:
         -------
         object
             What ``closure`` returned, else None.
+
+        Raises
+        ------
+        MemoryError
+            When there is no room for the update's temporaries; nothing was changed or counted.
         """
         result = None if closure is None else closure()
         flats = self._packed()
+        self._reserve(flats)
         self.calls += 1
         finite = self._check_finite(flats, loss) if self.skip_nonfinite else None
         self.last_finite = finite
@@ -166,6 +180,20 @@ class Optimizer:
                     with flat.device.activate():
                         self._update_flat(flat, finite)
         return result
+
+    def _reserve(self, flats: list[FlatGroup]) -> None:
+        """Take the memory that this step will need, and give it back: what follows cannot run out.
+
+        Updates write in place, in several goes; after the first of them it is too late to refuse.
+        """
+        scalar_bytes = sum([flat.scalar_bytes for flat in flats])
+        for flat in flats:
+            size_bytes = scalar_bytes + flat.array_bytes * self.scratch_arrays(flat.group)
+            if flat.device.kind == "cpu":
+                np.empty(size_bytes, np.uint8)
+            else:
+                with flat.device.activate():
+                    flat.device.xp.empty(size_bytes, dtype=np.uint8)
 
     def _update_flat(self, flat: FlatGroup, finite: Any) -> None:
         """Update the parameters that have a gradient: in one go when all have, else each."""
@@ -181,7 +209,7 @@ class Optimizer:
                 if parameter.has_grad:
                     flat.advance(i, finite)
                     self.update(flat, data, grad, flat.views[i], flat.steps[i], finite)
-        Parameter.clock = clock = Parameter.clock + 1
+        clock = Parameter.tick()
         for parameter in active:
             parameter.version = clock
 

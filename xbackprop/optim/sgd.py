@@ -98,6 +98,15 @@ class SGD(Optimizer):
         """Return the momentum's name when there is momentum."""
         return ("momentum_buffer",) if group["momentum"] else ()
 
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        has_decay, is_negated = bool(group["weight_decay"]), bool(group["maximize"])
+        number = 1 + has_decay + is_negated + group["nesterov"]
+        if self.skip_nonfinite:  # the masked gradient, if it is another, and the masked change
+            has_gradient = has_decay or is_negated or bool(group["momentum"])
+            number = max(number, 2 + has_gradient + group["nesterov"])
+        return number
+
     def update(
         self,
         flat: FlatGroup,

@@ -1,0 +1,86 @@
+"""What a forked child gets: locks that are free, and no GPU that its parent had used.
+
+``fork`` copies one thread. A lock that another thread held stays held for ever in the child, and
+CUDA does not work there once the parent has started it.
+"""
+
+import os
+import threading
+from types import TracebackType
+
+
+class Lock:
+    """A lock that is free in a forked child, whichever thread of the parent held it.
+
+    It lives as long as the process. A thread may take it again while it holds it.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _locks.append(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget who holds it: that thread does not exist in this process."""
+        self._lock = threading.RLock()
+
+
+_locks: list[Lock] = []
+_used: set[str] = set()  # kinds of devices used by this process
+_lost: set[str] = set()  # kinds used by a process that this one was forked from
+
+
+def use(kind: str) -> None:
+    """Note that a kind of device (``cuda``, ``fake``) is used from now on.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        When the process was forked after it was used.
+    """
+    refuse_lost(kind)
+    _used.add(kind)
+
+
+def refuse_lost(kind: str) -> None:
+    """Raise DeviceUnavailableError when this process was forked after the device was used."""
+    if kind in _lost:
+        from xbackprop.backend.device import DeviceUnavailableError
+
+        reason, fix = explain_loss(kind) or ("", "")
+        raise DeviceUnavailableError(f"device {kind!r} cannot be used: {reason}. Fix: {fix}")
+
+
+def explain_loss(kind: str) -> tuple[str, str] | None:
+    """Return why this process cannot use a kind of device and what to do; None where it can."""
+    if kind not in _lost:
+        return None
+    return (
+        f"this process was forked after {kind!r} was used, and the state of a GPU does not "
+        "survive a fork",
+        "start processes with multiprocessing.get_context('spawn') or ('forkserver'), or before "
+        "the first use; 'cpu' works in this one",
+    )
+
+
+def _in_child() -> None:
+    for lock in _locks:
+        lock.renew()
+    _lost.update(_used)
+    _used.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_in_child)

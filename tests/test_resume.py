@@ -241,9 +241,7 @@ def test_load_reads_what_a_trainer_saved(xb_device: Device, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("weight", [None, [1.0, 0.25, 3.0]])
-def test_accumulated_batches_are_one_batch(
-    weight: Any, reduction: str, xb_device: Device
-) -> None:
+def test_accumulated_batches_are_one_batch(weight: Any, reduction: str, xb_device: Device) -> None:
     X, y = data()
     y = np.where(np.arange(47) % 5 == 0, -100, y)  # ignored labels, unevenly spread
     models = []

@@ -11,6 +11,7 @@ from xbackprop.cli.run import Run, build_run, make_config
 from xbackprop.cli.run_folder import read_config, write_config
 from xbackprop.data import Split
 from xbackprop.training import CheckpointError
+from xbackprop.training.atomic import remove_leftovers
 
 
 def resume_run(options: TrainOptions, choice: DeviceChoice, split: Split) -> tuple[Run, list[str]]:
@@ -38,12 +39,17 @@ def resume_run(options: TrainOptions, choice: DeviceChoice, split: Split) -> tup
     """
     folder = Path(options.resume or "")
     config = read_config(folder)
+    remove_leftovers(folder)
     run = build_run(options, choice, split, lambda: folder)
     _check_data(config.get("data"), data_config(split, options.data), options.data)
     try:
         path, damaged = run.checkpoints.resume(run.trainer)
     except CheckpointError as error:
         raise CommandError(f"--resume: {error}", FAILED) from error
+    if options.epochs < run.trainer.epochs:
+        raise CommandError(
+            f"--epochs {options.epochs}: the run has done {run.trainer.epochs} epochs already"
+        )
     new_config = make_config(run)
     remarks = [f"damaged   {error}" for error in damaged]
     remarks += _compare_versions(config.get("versions"), new_config["versions"])

@@ -78,7 +78,7 @@ def train(options: TrainOptions) -> int:
     OSError
         When standard output cannot be written.
     """
-    choice = choose_device(options.device)
+    choice = choose_device(options.device, "--device" if options.resume is None else "the run")
     remarks: list[str] = []
     with contextlib.ExitStack() as stack:
         if options.resume is not None:

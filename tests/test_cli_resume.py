@@ -116,6 +116,8 @@ def test_on_another_device(capsys, tmp_path):
     call(capsys, *RUN, "--epochs", "3", "--out", "half", "--device", "fake")
     code, out, _ = call(capsys, "train", "--resume", "half", "--epochs", "5", "--device", "cpu")
     assert code == 0
+    assert "cpu (asked for by --device)" in out
+    code, out, _ = call(capsys, "train", "--resume", "half")
     assert "cpu (asked for by the run)" in out
     expected, received = result(tmp_path / "whole"), result(tmp_path / "half")
     assert received[0].keys() == expected[0].keys()

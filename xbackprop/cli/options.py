@@ -73,6 +73,8 @@ class TrainOptions:
         The folder of the run to go on with.
     device : str or None
         None is what ``XBACKPROP_DEVICE`` says.
+    device_asked_by : str
+        Who asked for ``device``, for messages.
     out : str or None
         The run folder.
     quiet : bool
@@ -101,6 +103,7 @@ class TrainOptions:
     save_steps: int | None = None
     resume: str | None = None
     device: str | None = None
+    device_asked_by: str = "--device"
     out: str | None = None
     quiet: bool = False
 
@@ -156,7 +159,10 @@ def saved_options(given: dict[str, Any]) -> TrainOptions:
     try:
         saved = {"seed": config["seed"], **config["arguments"]}
         saved = {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
-        return TrainOptions(**{**saved, **given, "out": given["resume"]})
+        asked_by = "--device" if "device" in given else "the run"
+        return TrainOptions(
+            **{**saved, **given, "out": given["resume"], "device_asked_by": asked_by}
+        )
     except (KeyError, TypeError) as error:
         raise CommandError(
             f"--resume: {given['resume']}: config.json does not describe a run of this version "

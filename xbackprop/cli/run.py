@@ -22,7 +22,7 @@ from xbackprop.data import Split
 from xbackprop.data.builtin import BUILTIN_NAMES
 from xbackprop.training import CheckpointFolder, Trainer
 
-_NO_SETTINGS = ("out", "quiet", "resume")
+_NO_SETTINGS = ("out", "quiet", "resume", "device_asked_by")
 CONFIG_VERSION = 1  # grows when a key is renamed or removed, not when one is added
 
 

@@ -78,12 +78,14 @@ def train(options: TrainOptions) -> int:
     OSError
         When standard output cannot be written.
     """
-    choice = choose_device(options.device, "--device" if options.resume is None else "the run")
+    choice = choose_device(options.device, options.device_asked_by)
     remarks: list[str] = []
     with contextlib.ExitStack() as stack:
         if options.resume is not None:
             stack.enter_context(locked(Path(options.resume)))
         split = load_split(options)
+        # From here on there may be something to keep; until here a signal ends all at once.
+        stop = stack.enter_context(catch_signals())
         stack.enter_context(use_device(choice.device))
         if options.resume is None:
             run = prepare_run(options, choice, split)
@@ -91,7 +93,6 @@ def train(options: TrainOptions) -> int:
         else:
             run, remarks = resume_run(options, choice, split)
         _say(run, *describe_run(run), *remarks)
-        stop = stack.enter_context(catch_signals())
         try:
             outcome = _fit(run, stop)
             _save_model(run, outcome)

@@ -237,10 +237,13 @@ def test_nan_stops_the_run_names_the_step_and_keeps_the_weights(capsys, tmp_path
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )
 def test_a_signal_ends_the_run_and_keeps_what_there_is(tmp_path, number, code):
+    # A shell that starts this in the background has it ignore Ctrl-C, which children inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = spawn(tmp_path, "train", "--epochs", "100000", "--out", "r")
     for line in process.stdout:
         if line.strip().startswith("2/"):
             break
+    signal.signal(signal.SIGINT, before)
     sent = time.monotonic()
     process.send_signal(number)
     out, err = process.communicate(timeout=60)

@@ -62,6 +62,8 @@ def stop_after(monkeypatch, steps, number=signal.SIGINT):
         return answer
 
     monkeypatch.setattr(Stepper, "run", run)
+    # What a shell starts in the background ignores Ctrl-C, and so would the command.
+    return signal.signal(number, signal.default_int_handler)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
@@ -70,8 +72,9 @@ def stop_after(monkeypatch, steps, number=signal.SIGINT):
 def test_a_stopped_run_goes_on(capsys, tmp_path, monkeypatch, steps, options):
     call(capsys, *RUN, *options, "--out", "whole")
     with monkeypatch.context() as patch:
-        stop_after(patch, steps)
+        before = stop_after(patch, steps)
         code, out, _ = call(capsys, *RUN[:-1], *options, "--out", "stopped")
+    signal.signal(signal.SIGINT, before)
     assert code == 130
     assert f"Ctrl-C after step {steps}" in out
     assert "go on     xbackprop train --resume stopped" in out

@@ -5,6 +5,7 @@ when it is over; in between every 4 KiB, every fsync and every rename takes its 
 """
 
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -67,6 +68,8 @@ def slow_down_the_disk(pipe: int) -> None:
 
 
 if __name__ == "__main__":
+    # A shell that starts this in the background has it ignore Ctrl-C, and so would the command.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "SLOW_DISK_PIPE" in os.environ:
         slow_down_the_disk(int(os.environ["SLOW_DISK_PIPE"]))
     from xbackprop.cli.main import main

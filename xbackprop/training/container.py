@@ -264,12 +264,8 @@ def _read_head(name: str, file: IO[bytes]) -> Content:
     head_size = int.from_bytes(length, "little")
     if len(length) < 8 or head_size > size - 8:
         raise ValueError("not a readable checkpoint: cut short, or of another kind")
-    if head_size > LARGEST_HEADER_BYTES:
-        raise ValueError(
-            f"not a readable checkpoint: its header of {head_size} bytes is longer than "
-            f"{LARGEST_HEADER_BYTES}"
-        )
-    content = _check_head(length, file.read(head_size), size)
+    # One byte more than is allowed is enough to be refused.
+    content = _check_head(length, file.read(min(head_size, LARGEST_HEADER_BYTES + 1)), size)
     try:
         with safe_open(name, framework="numpy"):  # judges offsets, holes and sizes
             return content
@@ -278,6 +274,10 @@ def _read_head(name: str, file: IO[bytes]) -> Content:
 
 
 def _check_head(length: bytes, raw: bytes, size: int) -> Content:
+    if len(raw) > LARGEST_HEADER_BYTES:
+        raise ValueError(
+            f"not a readable checkpoint: its header is longer than {LARGEST_HEADER_BYTES} bytes"
+        )
     tree = _parse(raw)
     metadata = tree.pop("__metadata__", {})
     if not isinstance(metadata, dict) or metadata.get("format") != "xbackprop":

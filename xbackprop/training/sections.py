@@ -97,13 +97,7 @@ def split_optimizer(
 
 
 def read_sections(file: Container) -> Sections:
-    """Check the header of a file and sort its tensors.
-
-    Raises
-    ------
-    CheckpointError
-        When entries are missing, or are not what they should be.
-    """
+    """Check the header of a file and sort its tensors; CheckpointError when it is none of ours."""
     header = file.header
     keys: dict[str, list[str]] = {prefix: [] for prefix in ("", *_PREFIXES)}
     for key in file.table:

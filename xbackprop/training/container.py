@@ -278,6 +278,8 @@ def _check_head(length: bytes, raw: bytes, size: int) -> Content:
         raise ValueError(
             f"not a readable checkpoint: its header is longer than {LARGEST_HEADER_BYTES} bytes"
         )
+    if not raw.startswith(b"{"):  # as the format asks, and the library does not check
+        raise ValueError("not a readable checkpoint: its header does not begin with a brace")
     tree = _parse(raw)
     metadata = tree.pop("__metadata__", {})
     if not isinstance(metadata, dict) or metadata.get("format") != "xbackprop":
@@ -307,9 +309,12 @@ def _check_head(length: bytes, raw: bytes, size: int) -> Content:
 
 def _parse(raw: bytes | Any) -> dict[str, Any]:
     """Parse a JSON object, bounded in memory, and with one reading only."""
-    text = raw.decode() if isinstance(raw, bytes) else raw
+    try:
+        text = raw.decode() if isinstance(raw, bytes) else raw
+    except UnicodeDecodeError:
+        text = None
     if not isinstance(text, str):
-        raise ValueError("not a readable checkpoint: its header is no text")
+        raise ValueError("not a readable checkpoint: its header is no text in UTF-8")
     count = sum(map(text.count, "[{,"))
     if count > MOST_BRACKETS_AND_COMMAS:
         raise ValueError(
@@ -345,6 +350,8 @@ def _table_entry(key: str, entry: Any, head_size: int) -> TensorEntry:
             type(number) is int and 0 <= number < 2**63 for number in numbers
         ):
             raise ValueError(f"not a readable checkpoint: tensor {key!r} has no shape or place")
+    if len(offsets) != 2:
+        raise ValueError(f"not a readable checkpoint: tensor {key!r} has no place")
     start, end = _span(entry, head_size)
     found = TensorEntry(_DTYPES[dtype], tuple(shape), start)
     if end - start != _nbytes(found):

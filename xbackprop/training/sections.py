@@ -143,6 +143,9 @@ def _check_optimizer(sections: Sections) -> None:
     paths = _expect(entry, "parameters", list, None)
     if paths is not None and len(paths) != count:
         raise ValueError(f"an optimizer of {count} parameters names {len(paths)}")
+    for path in paths or ():
+        if path is not None and not (isinstance(path, str) and path in table):
+            raise ValueError(f"an optimizer's parameter {path!r} has no values")
     # Format version 1 names no parameters; then any of the model's shapes will do.
     known = {table[key].shape for key in sections.keys[""]}
     for key in arrays:
@@ -150,8 +153,6 @@ def _check_optimizer(sections: Sections) -> None:
         if number is None:
             raise ValueError(f"{key} is of no parameter; there are {count}")
         path = None if paths is None else paths[number]
-        if path is not None and not (isinstance(path, str) and path in table):
-            raise ValueError(f"an optimizer's parameter {path!r} has no values")
         shapes = known if path is None else {table[path].shape}
         if table[key].shape not in {(), *shapes}:
             raise ValueError(f"{key} has shape {table[key].shape}, and its parameter another")

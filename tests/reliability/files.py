@@ -50,7 +50,7 @@ class Figures:
                 inputs=1,
                 refused=outcome.result == "refused",
                 loaded=outcome.result == "loaded",
-                worst_seconds=round(outcome.seconds, 3),
+                worst_seconds=round(outcome.seconds, 6),
                 worst_megabytes=round(outcome.size_bytes / 10**6, 1),
                 findings=[f"{name}: {finding}"] if finding else [],
             )

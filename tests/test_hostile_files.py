@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 QUICK = {  # how many inputs at least: a part that reads nothing finds nothing
     "truncation": 60,
     "flips": 400,
-    "hostile": 120,
+    "hostile": 240,
     "mutated checkpoints": 2000,
     "mutated CSV": 1500,
     "mutated NPZ": 1000,

@@ -175,7 +175,7 @@ class Part:
 PARTS = {
     "truncation": Part(truncated, 10_000, 10_000, range(0, 10_000, 50)),
     "flips": Part(flipped, 10_000, 5_000, range(400)),
-    "hostile": Part(hostile, 10_000, 10_000, range(0, 10_000, 7), attempt=attempt_alone),
+    "hostile": Part(hostile, 10_000, 10_000, range(0, 10_000, 4), attempt=attempt_alone),
     "mutated checkpoints": Part(mutated("safetensors"), 120_000, 10_000, range(2_000), False),
     "mutated CSV": Part(mutated("csv"), 60_000, 10_000, range(1_500), False),
     "mutated NPZ": Part(mutated("npz"), 60_000, 10_000, range(1_000), False),

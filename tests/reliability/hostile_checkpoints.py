@@ -154,6 +154,7 @@ def _floods() -> Iterator[tuple[str, Writer]]:
         for name in ("frozen", "architecture"):
             content = {**PLAIN, name: [[]] * count}
             yield f"list of {count} {name}", bytes_of(checkpoint_bytes(content, ARRAYS))
+    yield "of small dicts", text(',"x":[' + '{"":0},' * 1_100_000 + "0]", "{}")
     # Commas as escapes: the bound must hold for what the parser gets to see.
     yield "of escapes", text("", '{\\"a\\":[' + "0\\u002c" * 1_000_000 + "0]}")
     sequence = {"type": "Sequential", "args": {"layers": [{"type": "ReLU", "args": {}}] * 60_000}}
@@ -263,6 +264,8 @@ def _sparse() -> Iterator[tuple[str, Writer]]:
     for power in (9, 10, 12):
         for key in ("weight", "more", "extra:more", "optimizer:0:exp_avg", "training:x"):
             yield f"{power} {key}", sparse(10 ** (power - 5), 10**5, key, PLAIN)
+        header = {**PLAIN, "training": {}}
+        yield f"{power} allowed training", sparse(10 ** (power - 5), 10**5, "training:x", header)
     optimizer = {"type": "Adam", "param_groups": [{"params": [0]}], "state": {}}
     for more in ({}, {"parameters": ["bias"]}):
         header = {**PLAIN, "optimizer": optimizer | more}

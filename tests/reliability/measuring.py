@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,15 @@ class Outcome:
 
 def attempt(path: Path, options: dict[str, Any]) -> Outcome:
     """Read a file as its kind is read."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outcome = _attempt(path, options)
+    if caught:
+        outcome.result = f"warning {caught[0].message}"
+    return outcome
+
+
+def _attempt(path: Path, options: dict[str, Any]) -> Outcome:
     start = time.process_time()
     try:
         if path.suffix == ".safetensors":

@@ -50,3 +50,19 @@ def test_what_is_measured_was_there_to_be_measured(figures: dict[str, Any]) -> N
     for part in ("mutated checkpoints", "mutated CSV", "mutated NPZ", "audit"):
         assert figures[part]["loaded"] > figures[part]["inputs"] / 50, "mutations too coarse"
         assert figures[part]["refused"] > figures[part]["inputs"] / 2, "mutations too fine"
+
+
+def test_second_start_goes_on_where_the_first_was_stopped(tmp_path: Path) -> None:
+    from reliability import files
+
+    out, progress = tmp_path / "it.json", tmp_path / "it.json.progress"
+    key = files._key("flips", files.PARTS["flips"].quick)
+    known = {"inputs": 7, "refused": 7, "worst_seconds": 0.5}
+    progress.write_text(json.dumps([key, known]) + '\n["xbackprop', "utf-8")
+    arguments = ["--quick", "--parts", "flips", "--out", str(out)]
+    assert files.main(arguments) == 0  # nothing is left to run
+    found = json.loads(out.read_text("utf-8"))["parts"]
+    assert found == {"flips": {**known, "loaded": 0, "worst_megabytes": 0.0, "findings": []}}
+    assert list(tmp_path.iterdir()) == [out]
+    progress.write_text(json.dumps([key, {**known, "findings": ["one"]}]) + "\n", "utf-8")
+    assert files.main(arguments) == 1

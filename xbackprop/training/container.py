@@ -201,7 +201,7 @@ def open_container(path: str | os.PathLike[str]) -> Iterator[Container]:
     with open(name, "rb") as file:
         try:
             content = _read_head(name, file)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise refusal(name, error) from error
         yield Container(name, file, *content)
 

@@ -453,6 +453,39 @@ def test_npz_is_refused(write, content, options, message):
     assert not Bomb.was_run
 
 
+def test_npz_out_of_proportion_is_refused(write):
+    """Zeros deflate a thousandfold: what counts is the file's size, not what it unpacks to."""
+    x = np.zeros((6, 1_300_000), np.float32)
+    x[:, 0] = np.arange(6)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, X=x, y=Y)
+    assert len(packed.getvalue()) < 100_000
+    with pytest.raises(DataError, match=r"d\.npz, array 'X': .*out of proportion.*uncompressed"):
+        load_table(write(packed.getvalue(), "d.npz"))
+    assert load_table(write(npz_bytes(X=x, y=Y), "e.npz")).x_train.shape == (4, 1_300_000)
+    parts = {"x_train": x[:, :600_000], "y_train": Y, "x_test": x[:, :600_000], "y_test": Y}
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **parts)  # each would do alone
+    with pytest.raises(DataError, match=r"array 'x_test': .*out of proportion"):
+        load_table(write(packed.getvalue(), "f.npz"))
+
+
+def test_npz_of_another_compression_is_refused(write):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
+        for name, array in (("X", X), ("y", Y)):
+            archive.writestr(f"{name}.npy", npy_bytes(array))
+    with pytest.raises(DataError, match="compressed in another way"):
+        load_table(write(buffer.getvalue(), "d.npz"))
+
+
+def test_csv_record_that_never_ends_is_refused(write):
+    with pytest.raises(DataError, match=r"a record of more than 2000000 letters"):
+        load_table(write("a,y\n1,0\n" + "1," * 1_100_000), target="y")
+    many = ["1,0\n2,1\n"] * 300_000  # together longer, but each record is short
+    assert len(load_table(write("a,y\n" + "".join(many)), target="y").x_train) == 480_000
+
+
 # ------------------------------------------------------------------------------------- any bytes
 
 CSV_PIECES = [b",", b";", b"\t", b'"', b"\n", b"\r\n", b"\r", b"a", b"b", b"kind", b"1", b"-2.5"]

@@ -148,7 +148,11 @@ def _rebuild_array(values: Any, name: Any) -> np.ndarray:
     dtype = np.dtype(name) if isinstance(name, str) else np.dtype(object)
     if dtype.kind not in "biuf":
         raise ValueError(f"config: an array of dtype {name!r}; expected numbers")
-    return np.asarray(values, dtype=dtype)
+    try:
+        with np.errstate(over="raise"):
+            return np.asarray(values, dtype=dtype)
+    except (FloatingPointError, OverflowError) as error:
+        raise ValueError(f"config: an array of dtype {name!r} with other numbers") from error
 
 
 def _rebuild_shared(number: Any, built: list[Any]) -> Any:

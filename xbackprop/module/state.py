@@ -88,9 +88,12 @@ def _load(call: str, targets: dict[str, Array], state: dict[str, Any], *, strict
         raise ValueError(f"{call} changed nothing: " + "; ".join(problems))
     if makes_placeholders():  # who makes them replaces every value later
         return set()
-    # Whatever needs memory comes before the first write.
+    # Whatever needs memory comes before the first write, and copies of what will be written into.
+    written = {id(array) for array in targets.values()}
     ready = {
-        path: _beside(targets[path], array) for path, array in given.items() if path in targets
+        path: _beside(targets[path], array, is_written=id(array) in written)
+        for path, array in given.items()
+        if path in targets
     }
     for path, array in ready.items():
         with device_of(array).activate():
@@ -144,9 +147,12 @@ def _are_equal(array: Array, other: Array) -> bool:
     )
 
 
-def _beside(target: Array, values: Array) -> Array:
+def _beside(target: Array, values: Array, *, is_written: bool) -> Array:
     """Return values in the dtype and on the device of what they will be copied into."""
     place = device_of(target)
+    if is_written and values is not target:
+        with device_of(values).activate():
+            values = values.copy()
     if device_of(values) != place:
         if device_of(values) == CPU:  # cast before: the device then sees one dtype only
             values = values.astype(target.dtype, copy=False)

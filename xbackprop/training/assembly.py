@@ -13,14 +13,14 @@ from xbackprop.backend.device import Device
 from xbackprop.backend.transfer import to_device
 from xbackprop.initializers import placeholders
 from xbackprop.module.state import walk
-from xbackprop.training.container import TensorEntry
+from xbackprop.training.header import TensorEntry
 from xbackprop.training.sections import EXTRA, Sections
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @dataclass
-class _Slot:
+class Slot:
     """A parameter or buffer, and the keys of the tensors that hold it; several where shared."""
 
     array: Array
@@ -54,8 +54,7 @@ def assemble(sections: Sections, types: Iterable[type[nn.Module]], place: Device
     try:
         with placeholders():
             model = nn.from_config(sections.architecture, types=types)
-        slots = _find_slots(model)
-        _check(slots, sections)
+        slots = compare(model, sections)
         parameters = dict(model.named_parameters())
         for path in sections.frozen:
             if not isinstance(path, str) or path not in parameters:
@@ -74,24 +73,25 @@ def assemble(sections: Sections, types: Iterable[type[nn.Module]], place: Device
     return model
 
 
-def _find_slots(model: nn.Module) -> list[_Slot]:
-    slots: dict[Any, _Slot] = {}
+def _find_slots(model: nn.Module) -> list[Slot]:
+    slots: dict[Any, Slot] = {}
     for path, module in walk(model):
         start = f"{path}." if path else ""
         for name, parameter in module.own_parameters():
             into = functools.partial(setattr, parameter, "data")
-            slot = slots.setdefault(id(parameter), _Slot(parameter.data, True, into))
+            slot = slots.setdefault(id(parameter), Slot(parameter.data, True, into))
             slot.keys.append(start + name)
         for persistent, prefix in ((True, ""), (False, EXTRA)):
             for name, buffer in module.own_buffers(persistent=persistent):
                 into = functools.partial(module.register_buffer, name, persistent=persistent)
-                slot = slots.setdefault((id(module), name), _Slot(buffer, False, into))
+                slot = slots.setdefault((id(module), name), Slot(buffer, False, into))
                 slot.keys.append(prefix + start + name)
     return list(slots.values())
 
 
-def _check(slots: list[_Slot], sections: Sections) -> None:
-    """Compare what a model needs with a file's table."""
+def compare(model: nn.Module, sections: Sections) -> list[Slot]:
+    """Return a model's slots where the file's table has what they need; else ValueError."""
+    slots = _find_slots(model)
     table = sections.file.table
     wanted = {key: slot for slot in slots for key in slot.keys}
     problems = []
@@ -103,12 +103,13 @@ def _check(slots: list[_Slot], sections: Sections) -> None:
         problems.append(f"unexpected: {', '.join(unexpected)}")
     for key, slot in wanted.items():
         if key in table:
-            problems += _compare(key, table[key], slot)
+            problems += _compare_entry(key, table[key], slot)
     if problems:
         raise ValueError("; ".join(problems))
+    return slots
 
 
-def _compare(key: str, entry: TensorEntry, slot: _Slot) -> list[str]:
+def _compare_entry(key: str, entry: TensorEntry, slot: Slot) -> list[str]:
     problems = []
     if entry.shape != slot.array.shape:
         problems.append(f"{key} has shape {entry.shape}, expected {slot.array.shape}")

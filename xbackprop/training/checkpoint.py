@@ -14,11 +14,12 @@ from xbackprop import nn
 from xbackprop.backend.device import Device, resolve_device
 from xbackprop.module.config import check_paths
 from xbackprop.optim import Optimizer
-from xbackprop.training.assembly import assemble
+from xbackprop.training.assembly import assemble, compare
 from xbackprop.training.container import CheckpointError, open_container, write
 from xbackprop.training.sections import (
     EXTRA,
     TRAINING,
+    check_training_size,
     read_sections,
     refuse_clashes,
     split_optimizer,
@@ -139,7 +140,12 @@ def save_state(
     training : dict
         Plain data (JSON); :func:`load` passes over it.
     arrays : mapping of str to numpy.ndarray
-        Beside it.
+        Beside it; in bytes at most four times the model and 256 MiB.
+
+    Raises
+    ------
+    OSError, TypeError, ValueError
+        As :func:`save`; ValueError also for larger arrays.
     """
     _write(path, model, optimizer, {"counters": counters, "training": training}, arrays)
 
@@ -180,17 +186,22 @@ def load(
         sections = read_sections(file)
         model = assemble(sections, types, place)
         optimizer_state = sections.read_optimizer()
+        for key in sections.keys[TRAINING]:  # of no use here, but a damaged file is a damaged file
+            file.verify(key)
     optimizer_type = None if sections.optimizer is None else sections.optimizer["type"]
     return Checkpoint(model, optimizer_state, optimizer_type, sections.counters)
 
 
-def read_state(path: str | os.PathLike[str]) -> State:
+def read_state(path: str | os.PathLike[str], *, like: nn.Module | None = None) -> State:
     """Read a file that :func:`save` or :func:`save_state` wrote, without building its model.
 
     Parameters
     ----------
     path : path
         The file.
+    like : Module, optional
+        The model that the state is for: a file whose tensors do not fit it is refused before they
+        are read. Without one, tensors take the memory that the file says.
 
     Returns
     -------
@@ -203,6 +214,11 @@ def read_state(path: str | os.PathLike[str]) -> State:
     """
     with open_container(path) as file:
         sections = read_sections(file)
+        if like is not None:
+            try:
+                compare(like, sections)
+            except ValueError as error:
+                raise file.refusal(f"is of another model: {error}") from error
         return State(
             model_state=sections.read(""),
             extra_state=sections.read(EXTRA),
@@ -225,6 +241,9 @@ def _write(
 ) -> None:
     check_paths(model)
     tensors = model.state_dict()
+    check_training_size(
+        [array.nbytes for array in tensors.values()], [array.nbytes for array in arrays.values()]
+    )
     refuse_clashes(list(tensors))
     tensors |= {EXTRA + key: array for key, array in model.extra_state().items()}
     tensors |= {TRAINING + key: array for key, array in arrays.items()}

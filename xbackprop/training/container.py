@@ -14,61 +14,29 @@ import contextlib
 import errno
 import hashlib
 import json
-import math
 import os
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 
 from xbackprop.training.atomic import write_atomically
+from xbackprop.training.header import (
+    DTYPES,
+    FORMAT_VERSION,
+    LARGEST_HEADER_BYTES,
+    Head,
+    TensorEntry,
+    check_head,
+    seal,
+    span,
+)
 
-FORMAT_VERSION = 2
-
-# Room for some 30,000 tensors; both bounds together keep a parsed header below 100 MB.
-LARGEST_HEADER_BYTES = 8 * 2**20
-MOST_BRACKETS_AND_COMMAS = 400_000
-
-_DTYPES = {
-    "BOOL": np.dtype(np.bool_),
-    "I8": np.dtype(np.int8),
-    "U8": np.dtype(np.uint8),
-    "I16": np.dtype("<i2"),
-    "U16": np.dtype("<u2"),
-    "I32": np.dtype("<i4"),
-    "U32": np.dtype("<u4"),
-    "I64": np.dtype("<i8"),
-    "U64": np.dtype("<u8"),
-    "F16": np.dtype("<f2"),
-    "F32": np.dtype("<f4"),
-    "F64": np.dtype("<f8"),
-}
-_CHECKSUM_ENTRY = re.compile(rb'"checksum":"([0-9a-f]{64})"')
+_PIECE = 2**20  # of a tensor that is only compared with its checksum
 
 
 class CheckpointError(ValueError):
     """A file that is no checkpoint, is damaged, or is not one that this version can read."""
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """What the table of a file says about a tensor.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        As the array will have it.
-    shape : tuple of int
-        As the array will have it.
-    start : int
-        Where its bytes begin in the file.
-    """
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    start: int
 
 
 class Container:
@@ -136,9 +104,25 @@ class Container:
         self._file.seek(entry.start)
         if self._file.readinto(raw) != array.nbytes:  # type: ignore[attr-defined]
             raise self.refusal(f"tensor {key!r} is cut short; the file changed while it was read")
-        if self._checksums and hashlib.sha256(raw).hexdigest() != self._checksums[key]:
-            raise self.refusal(f"tensor {key!r} is damaged: its checksum is another. Use a copy")
+        if self._checksums:
+            self._compare(key, hashlib.sha256(raw))
         return array
+
+    def verify(self, key: str) -> None:
+        """Compare a tensor with its checksum, if it has one, without holding it."""
+        if not self._checksums:
+            return
+        entry = self.table[key]
+        self._file.seek(entry.start)
+        left, digest = entry.nbytes, hashlib.sha256()
+        while piece := self._file.read(min(left, _PIECE)):
+            digest.update(piece)
+            left -= len(piece)
+        self._compare(key, digest)
+
+    def _compare(self, key: str, digest: "hashlib._Hash") -> None:
+        if self._checksums and digest.hexdigest() != self._checksums[key]:
+            raise self.refusal(f"tensor {key!r} is damaged: its checksum is another. Use a copy")
 
 
 def write(
@@ -167,7 +151,7 @@ def write(
     from safetensors.numpy import save as serialize
 
     for key, array in tensors.items():
-        if array.dtype.newbyteorder("=") not in _DTYPES.values():
+        if array.dtype.newbyteorder("=") not in DTYPES.values():
             raise ValueError(f"save: tensor {key!r} of dtype {array.dtype} has no place in a file")
     # safetensors writes a Fortran-ordered or strided array in the wrong order, silently.
     contiguous = {key: np.asarray(array, order="C") for key, array in tensors.items()}
@@ -175,7 +159,7 @@ def write(
     head_size = 8 + int.from_bytes(blob[:8], "little")
     table = json.loads(bytes(blob[8:head_size]))
     checksums = {
-        key: hashlib.sha256(blob[slice(*_span(entry, head_size))]).hexdigest()
+        key: hashlib.sha256(blob[slice(*span(entry, head_size))]).hexdigest()
         for key, entry in table.items()
     }
     try:
@@ -183,37 +167,12 @@ def write(
             {"format_version": FORMAT_VERSION, **header, "checksums": checksums}, default=_plain
         )
         head = seal({"format": "xbackprop", "checksum": "0" * 64, "xbackprop": text}, table)
-        _check_head(head[:8], head[8:], len(head) + len(blob) - head_size)
+        check_head(head[:8], head[8:], len(head) + len(blob) - head_size)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"save: no reader would take this: {error}") from error
     with write_atomically(path) as file:
         file.write(head)
         file.write(blob[head_size:])
-
-
-def seal(metadata: Mapping[str, str], table: Mapping[str, Any]) -> bytes:
-    """Return length and header of a safetensors file, with the digits of ``checksum`` filled in.
-
-    Parameters
-    ----------
-    metadata : mapping of str to str
-        In this order: the library would write them in another one each time.
-    table : mapping
-        As in the file.
-
-    Returns
-    -------
-    bytes
-    """
-    tree = {"__metadata__": dict(metadata), **table}
-    raw = json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode()
-    raw += b" " * (-len(raw) % 8)  # so that tensors are aligned, as the format asks
-    length = len(raw).to_bytes(8, "little")
-    entry = _CHECKSUM_ENTRY.search(raw)
-    if entry is not None:
-        start, end = entry.span(1)
-        raw = raw[:start] + _checksum(length, raw, entry).encode() + raw[end:]
-    return length + raw
 
 
 @contextlib.contextmanager
@@ -242,7 +201,7 @@ def open_container(path: str | os.PathLike[str]) -> Iterator[Container]:
     with open(name, "rb") as file:
         try:
             content = _read_head(name, file)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise refusal(name, error) from error
         yield Container(name, file, *content)
 
@@ -253,10 +212,7 @@ def refusal(name: str, problem: object) -> CheckpointError:
     return CheckpointError(f"{name}: {text if len(text) <= 2000 else text[:1999] + '…'}")
 
 
-Content = tuple[dict[str, Any], dict[str, TensorEntry], dict[str, str] | None]
-
-
-def _read_head(name: str, file: IO[bytes]) -> Content:
+def _read_head(name: str, file: IO[bytes]) -> Head:
     from safetensors import SafetensorError, safe_open
 
     size = os.fstat(file.fileno()).st_size
@@ -264,109 +220,13 @@ def _read_head(name: str, file: IO[bytes]) -> Content:
     head_size = int.from_bytes(length, "little")
     if len(length) < 8 or head_size > size - 8:
         raise ValueError("not a readable checkpoint: cut short, or of another kind")
-    if head_size > LARGEST_HEADER_BYTES:
-        raise ValueError(
-            f"not a readable checkpoint: its header of {head_size} bytes is longer than "
-            f"{LARGEST_HEADER_BYTES}"
-        )
-    content = _check_head(length, file.read(head_size), size)
+    # One byte more than is allowed is enough to be refused.
+    content = check_head(length, file.read(min(head_size, LARGEST_HEADER_BYTES + 1)), size)
     try:
         with safe_open(name, framework="numpy"):  # judges offsets, holes and sizes
             return content
     except SafetensorError as error:
         raise ValueError(f"not a readable checkpoint: {error}") from error
-
-
-def _check_head(length: bytes, raw: bytes, size: int) -> Content:
-    tree = _parse(raw)
-    metadata = tree.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or metadata.get("format") != "xbackprop":
-        raise ValueError("a safetensors file, but not one of xbackprop")
-    entries = list(_CHECKSUM_ENTRY.finditer(raw))
-    if len(entries) == 1 and _checksum(length, raw, entries[0]) != metadata.get("checksum"):
-        raise ValueError("its header is damaged: the checksum is another. Use a copy")
-    header = _parse(metadata.get("xbackprop", ""))
-    version = header.get("format_version")
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise ValueError(
-            f"format version {version!r}; this xbackprop reads versions 1 to {FORMAT_VERSION}. "
-            "Read it with the release that wrote it, or a later one"
-        )
-    has_checksums = "checksum" in metadata, "checksums" in header
-    # Nothing that ever had checksums is read without them, whatever it says of its version.
-    if has_checksums != (version > 1, version > 1) or len(entries) != (version > 1):
-        raise ValueError(f"damaged: format version {version}, and the checksums of another")
-    table = {key: _table_entry(key, entry, 8 + len(raw)) for key, entry in tree.items()}
-    checksums = header.pop("checksums", None)
-    if version > 1 and (not isinstance(checksums, dict) or checksums.keys() != table.keys()):
-        raise ValueError("the checksums are those of other tensors")
-    if any(entry.start + _nbytes(entry) > size for entry in table.values()):
-        raise ValueError("not a readable checkpoint: cut short")
-    return header, table, checksums
-
-
-def _parse(raw: bytes | Any) -> dict[str, Any]:
-    """Parse a JSON object, bounded in memory, and with one reading only."""
-    text = raw.decode() if isinstance(raw, bytes) else raw
-    if not isinstance(text, str):
-        raise ValueError("not a readable checkpoint: its header is no text")
-    count = sum(map(text.count, "[{,"))
-    if count > MOST_BRACKETS_AND_COMMAS:
-        raise ValueError(
-            f"not a readable checkpoint: its header has {count} brackets and commas, more than "
-            f"{MOST_BRACKETS_AND_COMMAS}"
-        )
-    try:
-        tree = json.loads(text, object_pairs_hook=_unique)
-    except RecursionError:
-        raise ValueError("not a readable checkpoint: its header is nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"not a readable checkpoint: its header: {error}") from error
-    if not isinstance(tree, dict):
-        raise ValueError("not a readable checkpoint: its header is no JSON object")
-    return tree
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    tree = dict(pairs)
-    if len(tree) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return tree
-
-
-def _table_entry(key: str, entry: Any, head_size: int) -> TensorEntry:
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"not a readable checkpoint: tensor {key!r} has no dtype, shape or place")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise ValueError(f"tensor {key!r} has dtype {str(dtype)[:20]!r}; no model has that")
-    for numbers in (shape, offsets):
-        if not isinstance(numbers, list) or not all(
-            type(number) is int and 0 <= number < 2**63 for number in numbers
-        ):
-            raise ValueError(f"not a readable checkpoint: tensor {key!r} has no shape or place")
-    start, end = _span(entry, head_size)
-    found = TensorEntry(_DTYPES[dtype], tuple(shape), start)
-    if end - start != _nbytes(found):
-        raise ValueError(f"not a readable checkpoint: tensor {key!r} has another size than shape")
-    return found
-
-
-def _span(entry: Mapping[str, Any], head_size: int) -> tuple[int, int]:
-    start, end = entry["data_offsets"]
-    return head_size + start, head_size + end
-
-
-def _nbytes(entry: TensorEntry) -> int:
-    return math.prod(entry.shape) * entry.dtype.itemsize
-
-
-def _checksum(length: bytes, raw: bytes, entry: re.Match[bytes]) -> str:
-    start, end = entry.span(1)
-    digest = hashlib.sha256(length)
-    for part in (raw[:start], b"0" * (end - start), raw[end:]):
-        digest.update(part)
-    return digest.hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ The model's ``state_dict`` stands under PyTorch's own keys; ``extra:<key>`` hold
 ``optimizer:<number>:<name>`` an optimizer's arrays, ``training:<key>`` those of a training run.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,10 @@ from xbackprop.training.container import Container
 
 EXTRA, OPTIMIZER, TRAINING = "extra:", "optimizer:", "training:"
 _PREFIXES = (EXTRA, OPTIMIZER, TRAINING)
+
+# A run's own arrays have no architecture to be compared with: the order of the samples, gradients
+# in accumulation, the best weights. They may take this much, and this many times the model.
+_FREE_BYTES, _MOST_MODELS = 256 * 2**20, 4
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,13 @@ def refuse_clashes(keys: list[str]) -> None:
         raise ValueError(f"save: rename the layer of {clashing[0]!r}; files use that beginning")
 
 
+def check_training_size(model: Iterable[int], arrays: Iterable[int]) -> None:
+    """Refuse a run's arrays that are out of proportion to its model; sizes in bytes."""
+    taken, most = sum(arrays), _FREE_BYTES + _MOST_MODELS * sum(model)
+    if taken > most:
+        raise ValueError(f"arrays of the training run take {taken} bytes; at most {most} are read")
+
+
 def split_optimizer(
     optimizer: Optimizer, model: nn.Module
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -97,13 +109,7 @@ def split_optimizer(
 
 
 def read_sections(file: Container) -> Sections:
-    """Check the header of a file and sort its tensors.
-
-    Raises
-    ------
-    CheckpointError
-        When entries are missing, or are not what they should be.
-    """
+    """Check the header of a file and sort its tensors; CheckpointError when it is none of ours."""
     header = file.header
     keys: dict[str, list[str]] = {prefix: [] for prefix in ("", *_PREFIXES)}
     for key in file.table:
@@ -121,6 +127,8 @@ def read_sections(file: Container) -> Sections:
         _check_optimizer(sections)
         if keys[TRAINING] and sections.training is None:
             raise ValueError(f"unexpected: {', '.join(keys[TRAINING])}")
+        model, arrays = ([file.table[k].nbytes for k in keys[prefix]] for prefix in ("", TRAINING))
+        check_training_size(model, arrays)
     except ValueError as error:
         raise file.refusal(f"does not describe a model: {error}") from error
     return sections
@@ -149,6 +157,9 @@ def _check_optimizer(sections: Sections) -> None:
     paths = _expect(entry, "parameters", list, None)
     if paths is not None and len(paths) != count:
         raise ValueError(f"an optimizer of {count} parameters names {len(paths)}")
+    for path in paths or ():
+        if path is not None and not (isinstance(path, str) and path in table):
+            raise ValueError(f"an optimizer's parameter {path!r} has no values")
     # Format version 1 names no parameters; then any of the model's shapes will do.
     known = {table[key].shape for key in sections.keys[""]}
     for key in arrays:
@@ -156,8 +167,6 @@ def _check_optimizer(sections: Sections) -> None:
         if number is None:
             raise ValueError(f"{key} is of no parameter; there are {count}")
         path = None if paths is None else paths[number]
-        if path is not None and not (isinstance(path, str) and path in table):
-            raise ValueError(f"an optimizer's parameter {path!r} has no values")
         shapes = known if path is None else {table[path].shape}
         if table[key].shape not in {(), *shapes}:
             raise ValueError(f"{key} has shape {table[key].shape}, and its parameter another")

@@ -6,6 +6,7 @@ CUDA does not work there once the parent has started it.
 
 import os
 import threading
+from collections.abc import Callable
 
 
 class LockHolder:
@@ -18,16 +19,21 @@ class LockHolder:
 
     def __init__(self) -> None:
         self.renew()
-        _holders.append(self)
+        renew_in_child(self.renew)
 
     def renew(self) -> None:
         """Forget which thread holds the lock: it does not exist in this process."""
         self.lock = threading.RLock()
 
 
-_holders: list[LockHolder] = []
+_renewals: list[Callable[[], None]] = []
 _used: set[str] = set()  # kinds of devices used by this process
 _lost: set[str] = set()  # kinds used by a process that this one was forked from
+
+
+def renew_in_child(function: Callable[[], None]) -> None:
+    """Let a function run first thing in every forked child, until this process ends."""
+    _renewals.append(function)
 
 
 def use(kind: str) -> None:
@@ -64,10 +70,9 @@ def explain_loss(kind: str) -> tuple[str, str] | None:
 
 
 def _in_child() -> None:
-    for holder in _holders:
-        holder.renew()
+    for renew in _renewals:
+        renew()
     _lost.update(_used)
-    _used.clear()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

@@ -163,9 +163,9 @@ def test_the_reservation_suffices_where_memory_comes_in_blocks(
     monkeypatch.setattr(Allocation, "__init__", in_blocks)
     with xb.use_device("fake"):
         parameters = [xb.Parameter(xb.asarray([1.0])) for _ in range(40)]
-        optimizer = case.make([{"params": parameters[:30]}, {"params": parameters[30:]}])
+        optimizer = case.make(parameters)
         optimizer.skip_nonfinite = optimizer.stop_at_nonfinite = skip
-        for parameter in parameters[:39]:  # the second group one by one
+        for parameter in parameters[:39]:  # so that they are updated one by one
             parameter.grad = xb.asarray([1.0])
         optimizer._packed()
         idle = memory_of(0).used

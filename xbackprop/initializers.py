@@ -10,6 +10,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import CPU, Device
+from xbackprop.backend.fork import renew_in_child
 from xbackprop.backend.transfer import asarray, to_device
 
 RandomSource = np.random.Generator | int | None
@@ -18,6 +19,21 @@ RandomSource = np.random.Generator | int | None
 _makes_placeholders: ContextVar[bool] = ContextVar("xbackprop_placeholders", default=False)
 
 _process_generator = np.random.default_rng()
+
+
+def _free_generator() -> None:
+    """Go on, in a forked child, from the same state without NumPy's lock where a thread held it."""
+    global _process_generator
+    generator = _process_generator.bit_generator
+    if generator.lock.acquire(blocking=False):
+        generator.lock.release()
+    else:
+        fresh = type(generator)()
+        fresh.state = generator.state  # read without the lock
+        _process_generator = np.random.Generator(fresh)
+
+
+renew_in_child(_free_generator)
 
 
 def manual_seed(seed: int) -> np.random.Generator:

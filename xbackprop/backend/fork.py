@@ -6,40 +6,34 @@ CUDA does not work there once the parent has started it.
 
 import os
 import threading
-from types import TracebackType
+from collections.abc import Callable
 
 
-class Lock:
-    """A lock that is free in a forked child, whichever thread of the parent held it.
+class LockHolder:
+    """Holds a lock, ``with holder.lock:``, that is free in a forked child.
 
-    It lives as long as the process. A thread may take it again while it holds it.
+    Make one for the whole life of the process. A thread that has the lock may take it again.
     """
 
-    __slots__ = ("_lock",)
+    __slots__ = ("lock",)
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        _locks.append(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock.release()
+        self.renew()
+        renew_in_child(self.renew)
 
     def renew(self) -> None:
-        """Forget who holds it: that thread does not exist in this process."""
-        self._lock = threading.RLock()
+        """Forget which thread holds the lock: it does not exist in this process."""
+        self.lock = threading.RLock()
 
 
-_locks: list[Lock] = []
+_renewals: list[Callable[[], None]] = []
 _used: set[str] = set()  # kinds of devices used by this process
 _lost: set[str] = set()  # kinds used by a process that this one was forked from
+
+
+def renew_in_child(function: Callable[[], None]) -> None:
+    """Let a function run first thing in every forked child, until this process ends."""
+    _renewals.append(function)
 
 
 def use(kind: str) -> None:
@@ -76,10 +70,9 @@ def explain_loss(kind: str) -> tuple[str, str] | None:
 
 
 def _in_child() -> None:
-    for lock in _locks:
-        lock.renew()
+    for renew in _renewals:
+        renew()
     _lost.update(_used)
-    _used.clear()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

@@ -59,13 +59,10 @@ def clip_grad_norm_(
             norms = [xp.asarray(to_device(norm, place)) for norm in norms]
             total = _norm(xp.stack(norms), norm_type)
             factor = xp.minimum(max_norm / (total + 1e-6), 1.0)
-        factors = []  # all of them first: memory may run out, and then no gradient is scaled
         for grad in grads:
-            with device_of(grad).activate():
-                factors.append(to_device(factor, device_of(grad)).astype(grad.dtype))
-        for grad, own_factor in zip(grads, factors, strict=True):
-            with device_of(grad).activate():
-                grad *= own_factor
+            here = device_of(grad)
+            with here.activate():
+                grad *= to_device(factor, here).astype(grad.dtype)
     return total
 
 

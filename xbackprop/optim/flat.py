@@ -46,8 +46,8 @@ class FlatGroup:
     array_bytes : int
         Memory that one more array of the group's size takes.
     scalar_bytes : int
-        Memory for the scalars that one step makes on a device: of the group, and of each parameter
-        its square norm and its count of steps.
+        Memory for the scalars that one step makes on a device: those of the group, and first each
+        parameter's square norm, then its count of steps.
     """
 
     def __init__(
@@ -64,8 +64,7 @@ class FlatGroup:
         size = sum(parameter.size for parameter in parameters)
         dtype = parameters[0].dtype
         xp = self.device.xp
-        on_cpu = self.device.kind == "cpu"  # where scalars are plain numbers
-        self.scalar_bytes = 0 if on_cpu else _BLOCK_BYTES * (24 + 2 * len(parameters))
+        self.scalar_bytes = _BLOCK_BYTES * (24 + len(parameters))
         self.array_bytes = -(-size * dtype.itemsize // _BLOCK_BYTES) * _BLOCK_BYTES
         with self.device.activate():
             self.data: Array = xp.empty(size, dtype=dtype)

@@ -10,6 +10,7 @@ from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import device_of
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
+from xbackprop.module.parameter import clock
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.state_dict import Groups, State, check_groups, check_state, dump, host_value
 
@@ -186,12 +187,12 @@ class Optimizer:
 
         Updates write in place, in several goes; after the first of them it is too late to refuse.
         """
-        scalar_bytes = sum([flat.scalar_bytes for flat in flats])
         for flat in flats:
-            size_bytes = scalar_bytes + flat.array_bytes * self.scratch_arrays(flat.group)
+            size_bytes = flat.array_bytes * self.scratch_arrays(flat.group)
             if flat.device.kind == "cpu":
                 np.empty(size_bytes, np.uint8)
             else:
+                size_bytes += sum(other.scalar_bytes for other in flats)
                 with flat.device.activate():
                     flat.device.xp.empty(size_bytes, dtype=np.uint8)
 
@@ -209,9 +210,9 @@ class Optimizer:
                 if parameter.has_grad:
                     flat.advance(i, finite)
                     self.update(flat, data, grad, flat.views[i], flat.steps[i], finite)
-        clock = Parameter.tick()
+        time = clock.tick()
         for parameter in active:
-            parameter.version = clock
+            parameter.version = time
 
     def _check_finite(self, flats: list[FlatGroup], loss: Array | None) -> Any:
         """Return False (CPU), None (all well on the CPU) or a device scalar of bool."""

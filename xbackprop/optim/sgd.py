@@ -100,11 +100,13 @@ class SGD(Optimizer):
 
     def scratch_arrays(self, group: dict[str, Any]) -> int:
         """Return how many flat arrays an update holds at once."""
-        has_decay, is_negated = bool(group["weight_decay"]), bool(group["maximize"])
-        number = 1 + has_decay + is_negated + group["nesterov"]
+        decays, is_negated, is_nesterov = (
+            bool(group["weight_decay"]), group["maximize"], group["nesterov"]
+        )  # fmt: skip
+        number: int = 1 + decays + is_negated + is_nesterov
         if self.skip_nonfinite:  # the masked gradient, if it is another, and the masked change
-            has_gradient = has_decay or is_negated or bool(group["momentum"])
-            number = max(number, 2 + has_gradient + group["nesterov"])
+            has_gradient = decays or is_negated or bool(group["momentum"])
+            number = max(number, 2 + has_gradient + is_nesterov)
         return number
 
     def update(

@@ -8,7 +8,7 @@ import numpy as np
 
 from xbackprop.backend.device import FAKE_DEVICE_COUNT, Device
 from xbackprop.backend.fake.memory import Allocation, current_index, memory_of
-from xbackprop.backend.fork import Lock, use
+from xbackprop.backend.fork import LockHolder, use
 from xbackprop.backend.transfer import record
 
 # What CuPy computes with: NumPy's booleans, integers, floats and complex numbers up to 64 bit a
@@ -160,12 +160,12 @@ def execute(
     return wrapped
 
 
-_quiet_lock = Lock()
+_quieting = LockHolder()
 
 
 def run_quietly(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run without warnings: the filters belong to the process, so one thread at a time."""
-    with _quiet_lock, warnings.catch_warnings(), np.errstate(all="ignore"):
+    with _quieting.lock, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         return function(*args, **kwargs)
 

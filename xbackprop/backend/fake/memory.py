@@ -4,7 +4,7 @@ from collections import deque
 from contextvars import ContextVar, Token
 
 from xbackprop.backend.device import FAKE_DEVICE_COUNT, process_device
-from xbackprop.backend.fork import Lock, use
+from xbackprop.backend.fork import LockHolder, use
 
 _current: ContextVar[int | None] = ContextVar("xbackprop_fake_device", default=None)
 
@@ -56,7 +56,7 @@ class FakeMemory:
         self.limit: int | None = None
         self._used = 0
         self._peak = 0
-        self._lock = Lock()
+        self._booking = LockHolder()
         # The garbage collector may release memory at any line, also in the middle of `reserve`,
         # which must not see its numbers move: releases queue up (append is atomic).
         self._released: deque[int] = deque()
@@ -64,7 +64,7 @@ class FakeMemory:
     @property
     def used(self) -> int:
         """Bytes held by arrays now; views hold none of their own."""
-        with self._lock:
+        with self._booking.lock:
             self._settle()
             return self._used
 
@@ -75,14 +75,14 @@ class FakeMemory:
 
     def reset_peak(self) -> None:
         """Measure the peak from now on."""
-        with self._lock:
+        with self._booking.lock:
             self._settle()
             self._peak = self._used
 
     def reserve(self, size_bytes: int) -> None:
         """Take ``size_bytes`` or raise MemoryError."""
         use("fake")
-        with self._lock:
+        with self._booking.lock:
             self._settle()
             if self.limit is not None and self._used + size_bytes > self.limit:
                 raise MemoryError(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from xbackprop.backend.fork import Lock, explain_loss, use
+from xbackprop.backend.fork import LockHolder, explain_loss, use
 from xbackprop.backend.probe.checks import check_device
 from xbackprop.backend.probe.driver import driver_cuda_version, free_memory
 from xbackprop.backend.probe.errors import (
@@ -35,7 +35,7 @@ _PROHIBITED = 2  # cudaComputeModeProhibited: no process may make a context
 
 
 _reports: dict[tuple[int | None, str | None, int], CudaReport] = {}
-_lock = Lock()
+_probing = LockHolder()
 
 
 def probe_cuda(index: int | None = None) -> CudaReport:
@@ -58,7 +58,7 @@ def probe_cuda(index: int | None = None) -> CudaReport:
     """
     # A forked child inherits the report and not the right to use CUDA, hence the process id.
     key = (index, os.environ.get(VISIBLE_DEVICES), os.getpid())
-    with _lock:
+    with _probing.lock:
         report = _reports.get(key)
         if report is None:
             report = _probe(index)
@@ -69,7 +69,7 @@ def probe_cuda(index: int | None = None) -> CudaReport:
 
 def reset_probe() -> None:
     """Forget what was found out, for example after a driver was installed."""
-    with _lock:
+    with _probing.lock:
         _reports.clear()
 
 

@@ -419,6 +419,33 @@ def test_table_that_lies_is_refused(tmp_path: Path) -> None:
     assert read_state(tmp_path / "it").model_state["a"].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("weight", "bias", "size"),
+    [
+        ([0, 16], [0, 8], 16),
+        ([0, 16], [8, 16], 16),
+        ([0, 16], [24, 32], 32),
+        ([8, 24], [24, 32], 32),
+        ([0, 16], [16, 24], 32),
+        ([0, 16], [16, 24], 20),
+    ],
+)
+def test_tensors_that_overlap_or_leave_holes_are_refused(
+    weight: list[int], bias: list[int], size: int, tmp_path: Path
+) -> None:
+    header = {"architecture": nn.Linear(2, 2).config(), "frozen": [], "counters": {}}
+    table = {
+        "weight": {"dtype": "F32", "shape": [2, 2], "data_offsets": weight},
+        "bias": {"dtype": "F32", "shape": [2], "data_offsets": bias},
+    }
+    (tmp_path / "it").write_bytes(sealed(header, table, bytes(size)))
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        xb.load(tmp_path / "it")
+    table["weight"]["data_offsets"], table["bias"]["data_offsets"] = [0, 16], [16, 24]
+    (tmp_path / "it").write_bytes(sealed(header, table, bytes(24)))
+    xb.load(tmp_path / "it")
+
+
 # --- writing ------------------------------------------------------------------------------
 
 

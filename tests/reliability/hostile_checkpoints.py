@@ -84,6 +84,16 @@ def _offsets() -> Iterator[tuple[str, Writer]]:
                 "b": {**FLOATS, "data_offsets": second},
             }
             yield f"{number} {size}", bytes_of(sealed(PLAIN, table, bytes(size)))
+    for weight, bias, size in (  # of the right shapes, so that nothing but their places is wrong
+        ([0, 16], [0, 8], 16), ([0, 16], [8, 16], 16), ([0, 16], [24, 32], 32),
+        ([8, 24], [24, 32], 32), ([0, 16], [16, 24], 32), ([0, 16], [16, 24], 20),
+        ([8, 24], [0, 8], 25), ([8, 24], [4, 12], 24),
+    ):  # fmt: skip
+        table = {
+            "weight": {"dtype": "F32", "shape": [2, 2], "data_offsets": weight},
+            "bias": {"dtype": "F32", "shape": [2], "data_offsets": bias},
+        }
+        yield f"{weight} {bias} {size}", bytes_of(sealed(PLAIN, table, bytes(size)))
     shapes: list[Any] = [
         [-2], [2**63], [2**62, 2**62], [2, 0, 2**63], [1.0], ["2"], None, {}, 2, [2] * 70, [True],
         [0], [4], [2, 2], [[2]],

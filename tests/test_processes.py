@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from workload import train
 
+import xbackprop as xb
+
 HERE = Path(__file__).parent
 SECONDS = 60  # a watchdog: what hangs is ended and fails
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -178,7 +180,7 @@ def test_no_lock_stays_locked_in_a_child() -> None:
 
 def test_every_lock_of_the_library_is_renewed() -> None:
     """A lock made in another way would stay locked in a child, so there is none."""
-    for path in (HERE.parent / "xbackprop").rglob("*.py"):
+    for path in Path(xb.__file__).parent.rglob("*.py"):
         if path.name != "fork.py" and "cli" not in path.parts:
             text = path.read_text(encoding="utf-8")
             for name in ("Lock(", "RLock(", "Condition(", "Semaphore(", "Barrier("):

@@ -37,7 +37,12 @@ def renew_in_child(function: Callable[[], None]) -> None:
 
 
 def use(kind: str) -> None:
-    """Note that a kind of device (``cuda``, ``fake``) is used from now on.
+    """Note that a kind of device is used from now on.
+
+    Parameters
+    ----------
+    kind : {"cuda", "fake"}
+        As in :class:`Device`.
 
     Raises
     ------

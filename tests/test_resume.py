@@ -286,6 +286,29 @@ def test_accumulation_uploads_its_batches_and_downloads_nothing(
     assert (log.uploads, log.downloads, log.synchronizations) == (10, 0, 0)
 
 
+def test_a_batch_that_fails_leaves_no_half_of_its_gradients(xb_device: Device) -> None:
+    X, y = data()
+    trainer, clean = (make_trainer(accumulation_steps=2) for _ in range(2))
+    trainer.step(X[:8], y[:8])
+    with pytest.raises(ValueError, match="expects x of shape"):
+        trainer.step(X[:8, :2], y[:8])  # refused in the forward: the group stays
+    assert trainer.stepper.group.batches == 1
+    first = trainer.model[0]
+    backward, first.backward = first.backward, fail
+    with pytest.raises(MemoryError):
+        trainer.step(X[8:16], y[8:16])
+    first.backward = backward
+    clean.model.load_extra_state(trainer.model.extra_state())
+    for each in (trainer, clean):
+        for part in (slice(16, 24), slice(24, 40)):
+            each.step(X[part], y[part])
+    assert everything(trainer)["weights"] == everything(clean)["weights"]
+
+
+def fail(*arguments: Any, **options: Any) -> Any:
+    raise MemoryError
+
+
 # --- refusals -----------------------------------------------------------------------------
 
 

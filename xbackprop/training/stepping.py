@@ -122,12 +122,21 @@ class Stepper:
             self.look_for_nonfinite()
 
     def _accumulate(self, x: Any, y: Any) -> tuple[Array, Array]:
-        """Add a batch to the group, and update when the group is complete."""
+        """Add a batch to the group, and update when the group is complete.
+
+        A batch that fails in its backward takes the group along: the next one begins another.
+        """
 
         def factor(loss: Array) -> Any:
             return self.group.factor_of(y, loss)
 
-        loss, output = forward_backward(self.model, self.loss_fn, x, y, factor)
+        before = self.group.batches
+        try:
+            loss, output = forward_backward(self.model, self.loss_fn, x, y, factor)
+        except BaseException:
+            if self.group.batches != before:  # in the backward: its gradients may be half added
+                self.group.reset()
+            raise
         if self.group.is_complete:
             self._update_from_group()
         else:

@@ -360,6 +360,44 @@ def test_no_memory_for_all_values_changes_nothing() -> None:
         assert same_bits(model.state_dict(), state)
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        {"array": [1], "dtype": "O"},
+        {"array": ["a"], "dtype": "U9"},
+        {"array": ["a"], "dtype": "S9"},
+        {"array": ["2001-01-01"], "dtype": "M8[s]"},
+        {"array": [1], "dtype": ["f4"]},
+        {"array": [1e308], "dtype": "f4"},
+        {"array": [2**70], "dtype": "i8"},
+    ],
+)
+def test_arrays_of_a_config_hold_numbers(array: dict[str, Any]) -> None:
+    config = {"type": "CrossEntropyLoss", "args": {"weight": array}}
+    with pytest.raises(ValueError, match="config: an array of dtype"):
+        nn.from_config(config)
+
+
+@pytest.mark.parametrize("levels", [17, 60, 2000])
+def test_config_that_shares_itself_too_often_is_refused(levels: int) -> None:
+    """Each level names the one before twice; walking 2^levels paths would never end."""
+    layers: list[Any] = [{"type": "Sequential", "args": {"layers": [{"type": "ReLU"}]}}]
+    numbers = [1, *range(3, levels + 3)]
+    for level in range(levels):
+        layers.append({"type": "Sequential", "args": {"layers": [{"shared": numbers[level]}] * 2}})
+    with pytest.raises(ValueError, match="more than 100000 paths"):
+        nn.from_config({"type": "Sequential", "args": {"layers": layers}})
+    few = {"type": "Sequential", "args": {"layers": layers[:11]}}
+    assert sum(1 for _ in nn.from_config(few).modules()) == 13
+
+
+@pytest.mark.parametrize("tie", [["0.weight", "1.forward"], ["0.weight", "1.bias"], ["0", "1"]])
+def test_config_that_ties_what_is_not_alike_is_refused(tie: list[str]) -> None:
+    config = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).config()
+    with pytest.raises(ValueError, match="config ties"):
+        nn.from_config({**config, "tied": [tie]})
+
+
 @pytest.mark.parametrize("name", ["", "a.b", ".", 3])
 def test_names_that_make_no_paths_are_refused(name: Any) -> None:
     with pytest.raises(ValueError, match="names without dots"):

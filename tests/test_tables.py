@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import random
+import time
 import zipfile
 
 import numpy as np
@@ -468,6 +469,24 @@ def test_npz_out_of_proportion_is_refused(write):
     np.savez_compressed(packed, **parts)  # each would do alone
     with pytest.raises(DataError, match=r"array 'x_test': .*out of proportion"):
         load_table(write(packed.getvalue(), "f.npz"))
+
+
+def test_names_like_the_target_are_compared_in_bounded_time(write):
+    """Names of the same letters pass every cheap test of difflib, and each takes its dear one."""
+    rng, target = random.Random(0), "a_column_with_a_rather_long_name"
+    names = ["".join(rng.sample(target, len(target))) for _ in range(40_000)]
+    start = time.process_time()
+    with pytest.raises(DataError, match="no target column"):
+        load_table(write(",".join(dict.fromkeys(names)) + "\n"), target=target)
+    assert time.process_time() - start < 2
+
+
+def test_split_of_many_classes_takes_no_pass_for_each(write):
+    rows = "".join(f"{i},c{i % 20_000}\n" for i in range(100_000))
+    start = time.process_time()
+    split = load_table(write("x,y\n" + rows), target="y")
+    assert time.process_time() - start < 2
+    assert sorted(split.y_test.tolist()) == list(range(20_000))
 
 
 def test_npz_of_another_compression_is_refused(write):

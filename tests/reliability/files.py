@@ -101,6 +101,10 @@ def flipped(numbers: range) -> Iterator[Input]:
         yield f"flip {number} at {place}", ".safetensors", _writer(bytes(raw)), {}
 
 
+# What alone shows that a certain bound is kept: also in short forms.
+_ALWAYS = ("bomb", "members", "no", "a", "classes", "many", "floods", "explosions")
+
+
 def hostile(numbers: range) -> Iterator[Input]:
     number = -1
     for suffix, family, options in (
@@ -110,7 +114,7 @@ def hostile(numbers: range) -> Iterator[Input]:
     ):
         for name, write in family():
             number += 1
-            if number in numbers:
+            if number in numbers or (numbers.step > 1 and name.split()[0] in _ALWAYS):
                 yield f"{suffix} {name}", suffix, write, options
 
 

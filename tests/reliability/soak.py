@@ -247,8 +247,7 @@ def suite(work: Path, package: Path, *arguments: str, environment: Any = None) -
     report = work.parent / "report.xml"
     done = subprocess.run(
         [sys.executable, *options, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         # Under -O: asserts outside of tests do nothing. No test relies on those.
-         "-W", "ignore::pytest.PytestConfigWarning", f"--junitxml={report}", *chosen],
+         f"--junitxml={report}", *chosen],
         cwd=work, env={k: v for k, v in env.items() if v}, capture_output=True, text=True,
         timeout=SUITE_SECONDS,
     )  # fmt: skip

@@ -1,34 +1,30 @@
 """Model and data files that are damaged, hostile or odd: what reading them leads to, in figures.
 
-    python -m tests.reliability.files --out files.json
-
-A second start goes on where the first was stopped. Every file must be refused (a mutated one may
+`nox -s reliability -- files` runs all of it, in less than half an hour. Every file must be refused (a mutated one may
 turn out to be right) with CheckpointError or DataError, within 2 seconds of processor time and,
 where it is measured, 200 MB. Needs POSIX: chunks of work are forks, so that a crash is seen.
 """
 
-import argparse
 import json
 import os
-import platform
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 
 import xbackprop as xb
+from reliability.hostile_checkpoints import hostile_checkpoints
+from reliability.hostile_tables import hostile_csv, hostile_npz
+from reliability.measuring import Outcome, attempt, attempt_alone, attempt_watched
+from reliability.mutations import FIXTURES, good_tables, make
+from reliability.progress import Bar, Figure, Progress, run
 
-from .hostile_checkpoints import hostile_checkpoints
-from .hostile_tables import hostile_csv, hostile_npz
-from .measuring import Outcome, attempt, attempt_alone, attempt_watched
-from .mutations import FIXTURES, good_tables, make
+JOBS = 2  # processes at a time
 
 # Name, suffix, what writes the file, and the options of reading it.
 Input = tuple[str, str, Callable[[Path], Any], dict[str, Any]]
@@ -150,6 +146,7 @@ def _writer(content: bytes) -> Callable[[Path], Any]:
 class Part:
     """Inputs by number: all below `count` in chunks, or the `quick` ones alone."""
 
+    what: str
     inputs: Callable[[range], Iterator[Input]]
     count: int  # where it is more than there are, there is one chunk
     chunk: int
@@ -176,44 +173,54 @@ class Part:
         return figures
 
 
+FUZZED = "refused by name or read, never a crash, a hang or another exception"
 PARTS = {
-    "truncation": Part(truncated, 10_000, 10_000, range(0, 10_000, 50)),
-    "flips": Part(flipped, 10_000, 5_000, range(400)),
-    "hostile": Part(hostile, 10_000, 10_000, range(0, 10_000, 4), attempt=attempt_alone),
-    "mutated checkpoints": Part(mutated("safetensors"), 120_000, 10_000, range(2_000), False),
-    "mutated CSV": Part(mutated("csv"), 60_000, 10_000, range(1_500), False),
-    "mutated NPZ": Part(mutated("npz"), 60_000, 10_000, range(1_000), False),
-    "audit": Part(all_kinds, 2_000, 2_000, range(3, 1_500, 9), False, attempt_watched),
-}
+    "cut short": Part(
+        "at every byte of the header and 1,000 other places: refused",
+        truncated, 10_000, 10_000, range(0, 10_000, 50),
+    ),
+    "flipped bit": Part("anywhere in a checkpoint: refused", flipped, 10_000, 5_000, range(400)),
+    "hostile files": Part(
+        "checkpoints, CSV, NPZ: refused within 2 s and 200 MB",
+        hostile, 10_000, 10_000, range(0, 10_000, 4), attempt=attempt_alone,
+    ),
+    "fuzzed checkpoints": Part(
+        FUZZED, mutated("safetensors"), 120_000, 10_000, range(2_000), False
+    ),
+    "fuzzed CSV": Part(FUZZED, mutated("csv"), 60_000, 10_000, range(1_500), False),
+    "fuzzed NPZ": Part(FUZZED, mutated("npz"), 60_000, 10_000, range(1_000), False),
+    "audit hook": Part(
+        "no pickle, exec, process or writing while any of these is read",
+        all_kinds, 2_000, 2_000, range(3, 1_500, 9), False, attempt_watched,
+    ),
+}  # fmt: skip
 
 
 # --- running ------------------------------------------------------------------------------
 
 
-def run_chunks(
-    todo: Sequence[tuple[str, range]], jobs: int
-) -> Iterator[tuple[str, range, Figures]]:
-    """Run chunks in forks, `jobs` at a time, and yield what they found as they end."""
-    waiting, running = list(todo), {}
+def run_chunks(name: str, chunks: Sequence[range]) -> list[Figures]:
+    """Run chunks of a part in forks, all at a time, and return what they found."""
+    found, running = [], {}
     with tempfile.TemporaryDirectory(dir=_memory_folder()) as base:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                name, numbers = waiting.pop(0)
-                folder = Path(tempfile.mkdtemp(dir=base))
-                child = os.fork()
-                if child == 0:
-                    _run_child(name, numbers, folder)
-                running[child] = (name, numbers, folder)
+        for numbers in chunks:
+            folder = Path(tempfile.mkdtemp(dir=base))
+            child = os.fork()
+            if child == 0:
+                _run_child(name, numbers, folder)
+            running[child] = (numbers, folder)
+        while running:
             child, status = os.wait()
-            name, numbers, folder = running.pop(child)
+            numbers, folder = running.pop(child)
             answer = folder / "figures.json"
             if answer.exists():
-                yield name, numbers, Figures(**json.loads(answer.read_text("utf-8")))
+                found.append(Figures(**json.loads(answer.read_text("utf-8"))))
             else:
                 code = os.waitstatus_to_exitcode(status)
                 left = [path.read_bytes()[:2000].hex() for path in folder.glob("input.*")]
                 crash = f"{name} {numbers}: the process ended with {code}, reading {left}"
-                yield name, numbers, Figures(findings=[crash])
+                found.append(Figures(inputs=len(numbers), findings=[crash]))
+    return found
 
 
 def _run_child(name: str, numbers: range, folder: Path) -> None:
@@ -231,59 +238,34 @@ def _memory_folder() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
+def bar_of(name: str) -> Bar:
+    """Return a part as a bar of the table."""
+
+    def bar(progress: Progress, quick: bool) -> Iterator[Figure]:
+        totals, chunks = Figures(), PARTS[name].chunks(quick)
+        for first in range(0, len(chunks), JOBS):
+
+            def compute(first: int = first) -> list[Any]:
+                return [asdict(found) for found in run_chunks(name, chunks[first : first + JOBS])]
+
+            for found in progress.part(f"{name} from chunk {first}", compute):
+                totals.merge(Figures(**found))
+        for finding in totals.findings[:5]:
+            print(f"       {finding}", flush=True)
+        worst = f"{totals.refused:,} refused; slowest {totals.worst_seconds:.2f} s"
+        if totals.worst_megabytes:
+            worst += f", at most {totals.worst_megabytes:.0f} MB"
+        yield Figure(
+            name, PARTS[name].what, totals.inputs, totals.inputs - len(totals.findings), worst
+        )
+
+    bar.__name__ = name.replace(" ", "_")
+    return bar
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the parts, write the figures, and return 1 if anything was found."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="where the figures go (JSON)")
-    parser.add_argument("--quick", action="store_true", help="a few inputs of each part")
-    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    options = parser.parse_args(argv)
-    progress = options.out.with_name(options.out.name + ".progress")
-    done = _read_progress(progress)
-    chunks = [
-        (name, numbers) for name in options.parts for numbers in PARTS[name].chunks(options.quick)
-    ]
-    start = time.monotonic()
-    todo = [chunk for chunk in chunks if _key(*chunk) not in done]
-    for name, numbers, figures in run_chunks(todo, options.jobs):
-        done[_key(name, numbers)] = asdict(figures)
-        with open(progress, "a", encoding="utf-8") as file:
-            file.write(json.dumps([_key(name, numbers), asdict(figures)]) + "\n")
-        print(f"{time.monotonic() - start:5.0f} s  {name} {numbers}", flush=True)
-    totals = {name: Figures() for name in options.parts}
-    for name, numbers in chunks:
-        totals[name].merge(Figures(**done[_key(name, numbers)]))
-    report = {
-        "is_quick": options.quick,
-        "xbackprop": xb.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "safetensors": safetensors.__version__,
-        "platform": platform.platform(),
-        "parts": {name: asdict(figures) for name, figures in totals.items()},
-    }
-    options.out.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    progress.unlink(missing_ok=True)
-    for name, figures in totals.items():
-        print(f"{name}: {figures}")
-    return int(any(figures.findings for figures in totals.values()))
-
-
-def _key(name: str, numbers: range) -> str:
-    return f"{xb.__version__} {name} {numbers}"
-
-
-def _read_progress(path: Path) -> dict[str, Any]:
-    """Return the chunks that an earlier start has finished; a half-written line is none."""
-    done = {}
-    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
-        try:
-            key, figures = json.loads(line)
-        except ValueError:
-            continue
-        done[key] = figures
-    return done
+    return run([bar_of(name) for name in PARTS], "files", argv)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,6 @@ def _norm_slope(xp: Any, difference: Array, length: Array, p: float) -> Array:
     if p == 1:
         return sign
     if p == math.inf:  # several largest ones share it evenly, as in PyTorch
-        is_largest = (size == length).astype(size.dtype)
+        is_largest = ((size == length) | (xp.isnan(size) & xp.isnan(length))).astype(size.dtype)
         return sign * is_largest / is_largest.sum(axis=-1, keepdims=True)
     return xp.where(size == 0, 0, sign * xp.power(size / length, p - 1))

@@ -88,7 +88,7 @@ CTC = [
         lambda: nn.CTCLoss(3),
         lambda rng: (
             log_softmax(rng.normal(size=(TIME, 2, CLASSES))),
-            np.array([[1, 2, 0], [0, 0, 1]], np.int32),
+            np.array([[1, 2, 0], [0, 0, 3]], np.int32),
             np.array([6, 5], np.int32),
             np.array([3, 2], np.int32),
         ),

@@ -63,8 +63,10 @@ def cosine_embedding_backward(
     apart = xp.where((target == -1) & (cosine[..., 0] - margin >= 0), scale, 0)
     slope = xp.expand_dims(xp.where(target == 1, -scale, apart).astype(input1.dtype), -1)
     norms = xp.sqrt(square1 * square2)
-    grad1 = (input2 / norms - cosine * input1 / square1) * slope
-    grad2 = (input1 / norms - cosine * input2 / square2) * slope
+    # cos / |x1|^2 in the factors it is made of: where a square overflowed this gives NaN, not 0.
+    pull, turn = slope / norms, slope * (cosine / norms) / norms
+    grad1 = pull * input2 - turn * square2 * input1
+    grad2 = pull * input1 - turn * square1 * input2
     return sum_to_shape(grad1, input1.shape), sum_to_shape(grad2, input2.shape)
 
 

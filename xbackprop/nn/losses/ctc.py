@@ -68,7 +68,7 @@ def ctc_loss_forward(
     top = at_end.max(axis=1, keepdims=True)
     shift = xp.where(xp.isfinite(top), top, 0)
     nll = -(xp.log(xp.exp(at_end - shift).sum(axis=1)) + shift[:, 0])
-    wrong = _wrong(log_probs, labels, input_lengths, target_lengths)
+    wrong = _wrong(log_probs, labels, input_lengths, target_lengths, blank)
     nll = xp.where(wrong, math.nan, nll).astype(log_probs.dtype)
     losses = xp.where(nll == math.inf, 0, nll) if zero_infinity else nll
     losses = losses * _factor(target_lengths, losses, reduction)
@@ -167,11 +167,13 @@ def _is_end(states: Array, target_lengths: Array) -> Array:
     return (number == last) | (number == last - 1)
 
 
-def _wrong(log_probs: Array, labels: Array, input_lengths: Array, target_lengths: Array) -> Array:
-    """Mark samples whose lengths or labels are out of range."""
+def _wrong(
+    log_probs: Array, labels: Array, input_lengths: Array, target_lengths: Array, blank: int
+) -> Array:
+    """Mark samples whose lengths or labels are out of range, or whose labels are blank."""
     xp = get_array_module(log_probs)
     counts = xp.arange(labels.shape[1]) < xp.expand_dims(target_lengths, 1)
-    no_class = (labels < 0) | (labels >= log_probs.shape[2])
+    no_class = (labels < 0) | (labels >= log_probs.shape[2]) | (labels == blank)
     too_long = (input_lengths < 0) | (input_lengths > len(log_probs))
     return (counts & no_class).any(axis=1) | too_long | (target_lengths < 0)
 
@@ -227,8 +229,9 @@ class CTCLoss(Loss):
     the gradient of logits under the softmax that made ``log_probs``; LogSoftmax's own backward adds
     the same, and takes nothing from PyTorch's, so both give the logits one gradient.
 
-    Lengths and labels out of range are refused on the host; on a device, where looking would be a
-    download, they make the sample's loss NaN. Nothing depends on a length's value but masks.
+    Lengths and labels out of range, and labels that are the blank, are refused on the host; on a
+    device, where looking would be a download, they make the sample's loss NaN. Nothing depends on a
+    length's value but masks.
 
     References
     ----------
@@ -345,6 +348,11 @@ class CTCLoss(Loss):
                 f"of target_lengths; got {len(targets)}"
             )
         self._check_range("labels", targets, log_probs.shape[2] - 1)
+        if (targets == self.blank).any():
+            raise ValueError(
+                f"{describe_layer(self)}: blank={self.blank} stands among the labels, and is none. "
+                "Check target_lengths, or give blank another class."
+            )
 
     def _check_range(self, what: str, values: np.ndarray, most: int) -> None:
         if values.size and (values.min() < 0 or values.max() > most):

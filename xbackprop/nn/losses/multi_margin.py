@@ -59,7 +59,7 @@ def multi_margin_backward(
     xp = get_array_module(hinge)
     factor = mean_factor(hinge.shape[-1], "mean") * mean_factor(sample_weight.size, reduction)
     scale = xp.expand_dims(sample_weight * grad_output * factor, -1)
-    slope = (2 * hinge if p == 2 else (hinge > 0).astype(hinge.dtype)) * scale
+    slope = hinge * (2 * scale) if p == 2 else (hinge > 0).astype(hinge.dtype) * scale
     return xp.where(one_hot, -slope.sum(axis=-1, keepdims=True), slope).astype(hinge.dtype)
 
 

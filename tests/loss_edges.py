@@ -223,3 +223,38 @@ CASES = [
         {1: lambda log_probs, *_: (log_probs < -1e38).any((0, 2))[:, np.newaxis]},
     ),
 ]
+
+
+def at_kinks(name: str, inputs: Inputs, label: str = "", **more: Any) -> Edge:
+    return plain(name, [np.asarray(x, F if np.asarray(x).dtype.kind == "f" else None)
+                        for x in inputs], label, **more)  # fmt: skip
+
+
+# Where a derivative jumps, to the bit: PyTorch's choice of side. (0.5 and its like are exact.)
+KINKS = [
+    at_kinks("L1Loss", [[0.0, -0.0, 1.0], [0.0, 0.0, 1.0]]),
+    at_kinks("SmoothL1Loss", [[0.5, -0.5, 0.0], [0.0, 0.0, 0.0]], beta=0.5),
+    at_kinks("HuberLoss", [[0.5, -0.5, 0.0], [0.0, 0.0, 0.0]], delta=0.5),
+    at_kinks("HingeEmbeddingLoss", [[0.5, 0.5, 0.5, 0.0], [-1, 1, 0, -1]], margin=0.5),
+    at_kinks("MarginRankingLoss", [[1.0, 1.0, 0.5], [1.0, 1.0, 1.0], [1.0, -1.0, -1.0]]),
+    at_kinks("MarginRankingLoss", [[1.5, 1.0], [1.0, 1.5], [1, -1]], "margin 0.5", margin=0.5),
+    at_kinks("CosineEmbeddingLoss", [[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]], [-1, -1]]),
+    at_kinks("MultiMarginLoss", [[[1.0, 0.0, 0.5], [0.0, 0.0, 1.0]], [0, 2]]),
+    at_kinks("MultiMarginLoss", [[[1.0, 0.0, 0.5], [0.0, 0.0, 1.0]], [0, 2]], "p 2", p=2),
+    at_kinks(
+        "MultiLabelMarginLoss", [[[1.0, 0.0, 2.0], [0.0, 1.0, 0.5]], [[0, 2, -1], [1, -1, 0]]]
+    ),
+    at_kinks("PoissonNLLLoss", [[0.5, 0.5], [1.0, 1.5]], full=True),
+    # the hinge at 0, and the three distances equal
+    at_kinks("TripletMarginLoss", [[[0.0, 0.0]], [[1.0, 0.0]], [[0.0, 2.0]]], eps=0.0),
+    at_kinks(
+        "TripletMarginLoss", [[[0.0, 0.0]], [[2.0, 0.0]], [[1.0, 0.0]]], "swap", eps=0.0, swap=True
+    ),
+    at_kinks("TripletMarginLoss", [[[1.0, 0.0]], [[1.0, 0.0]], [[1.0, 0.0]]], "equal", eps=0.0),
+    at_kinks(
+        "TripletMarginLoss", [[[2.0, 2.0]], [[1.0, 3.0]], [[1.0, 1.0]]], "p inf", eps=0.0, p=INF
+    ),
+    at_kinks("TripletMarginLoss", [[[2.0, 2.0]], [[2.0, 3.0]], [[1.0, 2.0]]], "p 1", eps=0.0, p=1),
+    at_kinks("TripletMarginLoss", [[[2.0, 2.0]], [[2.0, 3.0]], [[1.0, 2.0]]], "p 3", eps=0.0, p=3),
+    at_kinks("TripletMarginLoss", [[[2.0, 2.0]], [[2.0, 3.0]], [[1.0, 3.0]]], "p 0", eps=0.0, p=0),
+]

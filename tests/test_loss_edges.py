@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loss_edges import CASES, FLOAT64, Edge
+from loss_edges import CASES, FLOAT64, KINKS, Edge
 from needs_torch import import_torch
 
 import xbackprop as xb
@@ -117,3 +117,11 @@ def test_error_of_float32_is_at_most_four_times_pytorchs(edge: Edge, torch: Any)
             f"position {position}: {worse.sum()} of {counts.sum()} are worse, at "
             f"{np.argwhere(worse)[:3].tolist()}"
         )
+
+
+@pytest.mark.parametrize("edge", KINKS, ids=lambda edge: edge.name.replace(" ", "-"))
+def test_derivatives_at_kinks_are_pytorchs(edge: Edge, torch: Any) -> None:
+    for position, (received, expected, _) in compared(edge, torch):
+        if expected is None:  # of a p that has no derivative
+            expected = np.zeros_like(received)
+        np.testing.assert_allclose(received, expected, rtol=1e-6, atol=0, err_msg=str(position))

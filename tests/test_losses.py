@@ -179,6 +179,27 @@ def test_negative_variances_on_a_device_make_the_loss_nan(xb_device: Device) -> 
         assert np.isnan(xb.to_host(array)).tolist() == [False, True]
 
 
+# --- reductions -----------------------------------------------------------------------------
+
+
+def test_batchmean_is_the_sum_over_the_batch(xb_device: Device) -> None:
+    output, target = xb.asarray(floats(4, 3, value=-1.0)), xb.asarray(floats(4, 3))
+    total = float(xb.to_host(nn.KLDivLoss("sum")(output, target)))
+    assert float(xb.to_host(nn.KLDivLoss("batchmean")(output, target))) == total / 4
+    one = float(xb.to_host(nn.KLDivLoss("batchmean")(output[0, 0], target[0, 0])))
+    assert one == pytest.approx(total / 12)
+
+
+def test_the_mean_of_ctc_is_that_of_losses_per_label(xb_device: Device) -> None:
+    log_probs = log_softmax(np.random.default_rng(0).normal(size=(5, 3, 4)))
+    lengths = np.array([2, 1, 0])
+    arrays = (log_probs, np.array([[1, 2], [3, 1], [1, 1]]), np.array([5, 4, 3]), lengths)
+    inputs = [xb.asarray(x, dtype=x.dtype) for x in arrays]
+    each = xb.to_host(nn.CTCLoss(reduction="none")(*inputs))
+    mean = float(xb.to_host(nn.CTCLoss()(*inputs)))
+    assert mean == pytest.approx((each / np.maximum(lengths, 1)).mean())
+
+
 # --- corners --------------------------------------------------------------------------------
 
 

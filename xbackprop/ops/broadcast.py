@@ -1,19 +1,16 @@
-"""The way back of broadcasting."""
+"""The other way round than broadcasting."""
 
 from xbackprop.backend.array_module import Array
 
 
 def sum_to_shape(grad: Array, shape: tuple[int, ...]) -> Array:
-    """Add up a gradient along the axes by which an input of ``shape`` was broadcast.
-
-    A broadcast input is used once per copy, and the gradients of its uses add.
-    """
+    """Sum a gradient over the axes along which an input of ``shape`` was repeated."""
     if grad.shape == shape:
         return grad
-    leading = grad.ndim - len(shape)
-    stretched = tuple(
-        leading + axis
-        for axis, length in enumerate(shape)
-        if length == 1 != grad.shape[leading + axis]
+    lead = grad.ndim - len(shape)
+    repeated = tuple(
+        axis
+        for axis in range(grad.ndim)
+        if axis < lead or (shape[axis - lead] == 1 and grad.shape[axis] != 1)
     )
-    return grad.sum(axis=(*range(leading), *stretched), keepdims=True).reshape(shape)
+    return grad.sum(axis=repeated).reshape(shape)

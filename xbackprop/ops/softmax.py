@@ -32,8 +32,9 @@ def softmax(x: Array, axis: int = -1) -> Array:
 
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """Return ``x - logsumexp(x)`` along ``axis``."""
-    shift, log_total = shifted_logsumexp(x, axis)
-    return (x - shift) - log_total
+    xp = get_array_module(x)
+    shifted = x - _finite_maximum(x, axis)
+    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
 
 
 def _finite_maximum(x: Array, axis: int) -> Array:

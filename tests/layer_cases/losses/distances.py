@@ -98,6 +98,7 @@ DISTANCES = [
             lambda p=p: nn.TripletMarginLoss(p=p, eps=0.01),
             triplet(4, 3),
             lambda t, p=p: t.nn.TripletMarginLoss(p=p, eps=0.01),
+            is_plain=p < math.inf,
         )
         for p in (1, 0.5, 1.5, 3, math.inf)
     ),

@@ -1,5 +1,6 @@
 """Triplet losses: an anchor shall be nearer to its like than to its unlike."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
@@ -13,6 +14,7 @@ from xbackprop.nn.losses.base import (
     reduce_loss,
 )
 from xbackprop.nn.losses.margin import check_same_axes
+from xbackprop.ops.broadcast import sum_to_shape
 from xbackprop.ops.distance import pairwise_distance_backward, pairwise_distance_forward
 
 
@@ -103,7 +105,7 @@ class TripletMarginLoss(Loss):
         """Compare vectors ``(..., n)``; the three broadcast."""
         triplet = _check_triplet(self, anchor, positive, negative)
         found = [
-            pairwise_distance_forward(one, other, p=self.p, eps=self.eps)
+            _distance_forward(one, other, self.p, self.eps)
             for one, other in _pairs(*triplet, swap=self.swap)
         ]
         distances = [distance for distance, _ in found]
@@ -116,12 +118,7 @@ class TripletMarginLoss(Loss):
         """Return the gradients of anchor, positive and negative; there is no other input."""
         hinge, of_pairs = saved
         grads = triplet_margin_backward(grad_output, *hinge, reduction=self.reduction)
-        return _join(
-            [
-                pairwise_distance_backward(grad, *pair, p=self.p, eps=self.eps)
-                for grad, pair in zip(grads, of_pairs, strict=False)
-            ]
-        )
+        return _join(map(_distance_backward, grads, of_pairs))
 
 
 class TripletMarginWithDistanceLoss(Loss):
@@ -168,7 +165,7 @@ class TripletMarginWithDistanceLoss(Loss):
         """Compare three inputs with the same number of axes, as the distance takes them."""
         triplet = _check_triplet(self, anchor, positive, negative)
         own = self.distance_function
-        measure = pairwise_distance_forward if own is None else own.forward
+        measure = _distance_forward if own is None else own.forward
         found = [measure(one, other) for one, other in _pairs(*triplet, swap=self.swap)]
         distances = [distance for distance, _ in found]
         loss, hinge = triplet_margin_forward(
@@ -180,10 +177,8 @@ class TripletMarginWithDistanceLoss(Loss):
         """Return the gradients of anchor, positive and negative; there is no other input."""
         hinge, of_pairs = saved
         grads = triplet_margin_backward(grad_output, *hinge, reduction=self.reduction)
-        pairs = zip(grads, of_pairs, strict=False)
-        if self.distance_function is None:
-            return _join([pairwise_distance_backward(grad, *pair) for grad, pair in pairs])
-        return _join([self.distance_function.backward(grad, pair) for grad, pair in pairs])
+        own = self.distance_function
+        return _join(map(_distance_backward if own is None else own.backward, grads, of_pairs))
 
 
 def _has_backward(distance: Any) -> bool:
@@ -207,9 +202,20 @@ def _pairs(
     return [*pairs, (positive, negative)] if swap else pairs
 
 
-def _join(grads: list[tuple[Array, Array]]) -> tuple[Array, Array, Array]:
+def _distance_forward(x1: Array, x2: Array, p: float = 2.0, eps: float = 1e-6) -> tuple[Array, Any]:
+    distance, saved = pairwise_distance_forward(x1, x2, p, eps)
+    return distance, (saved, x1.shape, x2.shape)
+
+
+def _distance_backward(grad_output: Array, saved: Any) -> tuple[Array, Array]:
+    inner, *shapes = saved
+    grad = pairwise_distance_backward(grad_output, *inner)
+    return sum_to_shape(grad, shapes[0]), sum_to_shape(-grad, shapes[1])
+
+
+def _join(of_pairs: Iterable[tuple[Array, Array]]) -> tuple[Array, Array, Array]:
     """Add up what the pairs (a, p), (a, n) and perhaps (p, n) say of each of the three."""
-    (anchor1, positive), (anchor2, negative) = grads[:2]
-    for swapped_positive, swapped_negative in grads[2:]:
+    (anchor1, positive), (anchor2, negative), *swapped = of_pairs
+    for swapped_positive, swapped_negative in swapped:
         positive, negative = positive + swapped_positive, negative + swapped_negative
     return anchor1 + anchor2, positive, negative

@@ -19,6 +19,10 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.r
 WITHOUT_FORMULA = {
     "xbackprop.ops.random_bits.random_bits": "ten rounds of integer mixing; a known-answer test "
     "(test_ops.py) says what they must give",
+    "xbackprop.nn.losses.ctc.ctc_loss_forward": "a recursion over time; test_losses.py compares it "
+    "with the sum over all alignments, one by one",
+    "xbackprop.nn.losses.ctc.ctc_loss_backward": "a recursion over time; the rows compare it with "
+    "central differences",
 }
 
 

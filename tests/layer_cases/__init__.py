@@ -9,7 +9,7 @@ from layer_cases.case import Case
 from layer_cases.containers import CONTAINERS, tied, used_twice
 from layer_cases.dropout import DROPOUT
 from layer_cases.linear import LINEAR
-from layer_cases.losses import BINARY, CROSS_ENTROPY, REGRESSION
+from layer_cases.losses import LOSSES
 from layer_cases.shapes import SHAPES
 
 __all__ = ["CASES", "Case", "tied", "used_twice"]
@@ -20,7 +20,5 @@ CASES = [
     *SHAPES,
     *DROPOUT,
     *CONTAINERS,
-    *REGRESSION,
-    *CROSS_ENTROPY,
-    *BINARY,
+    *LOSSES,
 ]

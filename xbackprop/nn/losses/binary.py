@@ -8,7 +8,7 @@ from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.initializers import given
 from xbackprop.module import describe_layer
-from xbackprop.nn.losses.base import Loss, buffer_beside, check_pair, mean_factor, reduce_loss
+from xbackprop.nn.losses.base import Loss, check_pair, factors_beside, mean_factor, reduce_loss
 from xbackprop.ops.special import sigmoid, softplus
 
 
@@ -103,6 +103,18 @@ def bce_with_logits_backward(
     return grad, grad_target * scale
 
 
+def _check_probabilities(loss: Loss, name: str, values: Array) -> None:
+    """Refuse what is outside of 0 to 1; on the host, where looking costs nothing."""
+    if get_array_module(values) is not np or not values.size:
+        return
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"{describe_layer(loss)} expects {name} from 0 to 1; got {low:g} to {high:g}. "
+            "Put Sigmoid before it, or use BCEWithLogitsLoss."
+        )
+
+
 class BCELoss(Loss):
     """Binary cross-entropy of probabilities, ``-(y log p + (1 - y) log(1 - p))``.
 
@@ -126,14 +138,9 @@ class BCELoss(Loss):
     def forward(self, output: Array, target: Array) -> tuple[Array, Any]:
         """Compare probabilities with targets of the same shape, both from 0 to 1."""
         target = check_pair(self, output, target)
-        if get_array_module(output) is np and output.size:
-            low, high = output.min(), output.max()
-            if low < 0 or high > 1:
-                raise ValueError(
-                    f"{describe_layer(self)} expects probabilities from 0 to 1; got {low:g} to "
-                    f"{high:g}. Put Sigmoid before it, or use BCEWithLogitsLoss."
-                )
-        weight = buffer_beside(self, "weight", output)
+        for name, values in (("probabilities", output), ("target", target)):
+            _check_probabilities(self, name, values)
+        weight = factors_beside(self, "weight", output)
         return bce_loss_forward(output, target, weight, reduction=self.reduction)
 
     def backward(self, grad_output: Any, saved: Any, *, all_inputs: bool = False) -> Any:
@@ -172,8 +179,8 @@ class BCEWithLogitsLoss(Loss):
         return bce_with_logits_forward(
             output,
             target,
-            buffer_beside(self, "weight", output),
-            buffer_beside(self, "pos_weight", output),
+            factors_beside(self, "weight", output),
+            factors_beside(self, "pos_weight", output),
             reduction=self.reduction,
         )
 

@@ -123,12 +123,19 @@ def gpu_less_cupy(session: nox.Session) -> None:
 
 @torch_session
 def torch_parity(session: nox.Session) -> None:
-    """Compare every layer, loss and optimizer with PyTorch."""
+    """Compare every layer, loss, optimizer and schedule with PyTorch, and count by module.
+
+    A whole run writes the figures that README quotes.
+    """
     session.install(".[cli]", TORCH, *group("test"))
     session.run("python", "-c", "import torch; print('PyTorch', torch.__version__)")
     # Without PyTorch the comparisons are skipped; here that is a failure.
     env = {"XBACKPROP_TEST_REQUIRE": "torch"}
-    session.run("pytest", "-m", "torch_parity", *session.posargs, env=env)
+    counts = os.path.join("tests", "parity", "counts.json")
+    arguments = session.posargs or ["--parity-counts", counts]
+    session.run("pytest", "-m", "torch_parity", *arguments, env=env)
+    if not session.posargs:
+        session.run("python", "-m", "parity.table", env={"PYTHONPATH": "tests"})
 
 
 @nox.session

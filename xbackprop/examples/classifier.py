@@ -47,7 +47,7 @@ def main(epochs: int = 15) -> None:
     score = trainer.evaluate(digits.x_test, digits.y_test)
     print(f"right on {score.accuracy:.1%} of {len(digits.y_test)} images it never saw\n")
     p = np.exp(trainer.predict(image)[0])
-    print("p of each digit for the first image:", (p / p.sum()).round(3))
+    print("p of the first image:", (p / p.sum()).round(3))
 
 
 if __name__ == "__main__":

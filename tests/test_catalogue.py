@@ -19,7 +19,6 @@ every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.
 NOT_YET = {
     ("Recompute", "formula"): "computes what its module computes",
     ("StepLR", "example"): "its row, of which one is made, comes with the other schedules",
-    ("clip_grad_norm_", "example"): "a function has no row of which one is made",
 }
 
 
@@ -33,14 +32,10 @@ def test_everything_public_is_listed():
     assert all(family for family in nn_families().values())
 
 
-@every_entry
-def test_nothing_is_missing_but_what_is_listed(entry):
-    allowed = {what for name, what in NOT_YET if name == entry.name}
-    assert set(missing(entry)) == allowed
-
-
-def test_the_list_names_what_exists():
-    assert {name for name, _ in NOT_YET} <= {entry.name for entry in ENTRIES}
+def test_nothing_is_missing_but_what_is_listed():
+    found = {(entry.name, what) for entry in ENTRIES for what in missing(entry)}
+    assert found - set(NOT_YET) == set(), "write it, or say in NOT_YET why not"
+    assert set(NOT_YET) - found == set(), "take these out of NOT_YET"
 
 
 @every_entry
@@ -69,7 +64,7 @@ def test_ops_are_those_that_the_rows_call():
         arrays = arrays if isinstance(arrays, tuple) else (arrays,)
         with xb.observe(calls):
             module.to(dtype="float64").forward(*arrays)
-        if not list(module.children()):
+        if type(module).__name__ in listed and not list(module.children()):
             assert calls.names <= listed[type(module).__name__], case.name
 
 

@@ -17,13 +17,15 @@ PYTORCH_PAGES = "https://docs.pytorch.org/docs/2.13/generated"
 
 
 def missing(entry: Entry) -> list[str]:
-    """Return what a reader would look for and not find."""
-    has_rows = entry.family in ("optimizers", "schedules") or not isinstance(entry.value, type)
+    """Return what a reader of a class would look for and not find."""
+    if not isinstance(entry.value, type):
+        return []
+    is_layer = entry.path.startswith("xbackprop.nn.")
     found = {
         "formula": has_formula(entry),
         "reference": has_reference(entry),
         "example": has_section(entry, "Examples") or bool(example_of(entry)),
-        "shapes": has_rows or bool(shapes_of(entry)),
+        "shapes": not is_layer or bool(shapes_of(entry)),
     }
     return [what for what, is_there in found.items() if not is_there]
 

@@ -72,8 +72,10 @@ def example_of(entry: Entry) -> str:
         candidates = (layer_example(entry, row) for row in rows)
     elif entry.family == "optimizers":
         candidates = (optimizer_example(entry.name, case) for case in rows_in("optimizer_cases"))
-    else:
+    elif entry.family == "schedules":
         candidates = (schedule_example(entry.name, case) for case in rows_in("schedule_cases"))
+    else:
+        return ""
     for lines in candidates:
         if lines and (text := with_results(lines)):
             return text
@@ -92,15 +94,28 @@ def layer_example(entry: Entry, case: Any) -> list[str]:
     """Return the lines that make a row's layer and call it, with two samples."""
     inputs = [array[:2] if case.has_batch else array for array in arrays_of(case)]
     call = call_of(case.make().config())
-    if not call or sum(array.size for array in inputs) > MOST_NUMBERS:
+    if not call:
         return []
-    names = ("x",) if len(inputs) == 1 else ("output", "target", "other")[: len(inputs)]
+    parameters = inspect.signature(inspect.unwrap(entry.value.forward)).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1 : 1 + len(inputs)]
+    names = names if len(names) == len(inputs) else [f"x{n}" for n, _ in enumerate(inputs, 1)]
     made = "loss_fn" if entry.family == "losses" else "layer"
     lines = [f"{made} = {call}"]
+    if sum(array.size for array in inputs) <= MOST_NUMBERS:
+        lines += [f"{n} = xb.asarray({written(a)})" for n, a in zip(names, inputs, strict=True)]
+        return [*lines, f"{made}({', '.join(names)}).round(3)"]
+    if any(array.dtype.kind != "f" for array in inputs):
+        return []
+    lines += ["import numpy as np", "rng = np.random.default_rng(0)"]
     for name, array in zip(names, inputs, strict=True):
-        lines.append(f"{name} = xb.asarray({xb.to_host(array).tolist()})")
-    numbers = re.sub(r"\d\.\d{6,}", lambda digits: f"{float(digits[0]):.2f}", "\n".join(lines))
-    return [*numbers.split("\n"), f"{made}({', '.join(names)}).round(3)"]
+        lines.append(f"{name} = xb.asarray(rng.normal(size={tuple(array.shape)}))")
+    return [*lines, f"{made}({', '.join(names)}).shape"]
+
+
+def written(array: Any) -> str:
+    """Return an array's numbers as a nested list, floats with two digits."""
+    text = str(xb.to_host(array).tolist())
+    return re.sub(r"\d+\.\d{6,}", lambda digits: f"{float(digits[0]):.2f}", text)
 
 
 def call_of(config: Any) -> str:
@@ -151,6 +166,8 @@ class Recorded:
 class Recorder:
     """Stands for the module ``lr_scheduler`` and writes down what is made of it."""
 
+    __name__ = "xbackprop.optim.lr_scheduler"
+
     def __getattr__(self, name: str) -> Any:
         def call(*args: Any, **options: Any) -> Recorded:
             options.pop("last_epoch", None)
@@ -162,9 +179,13 @@ class Recorder:
 
 def schedule_example(name: str, case: Any) -> list[str]:
     """Return the lines that make a row's schedule and let it take steps."""
-    text = repr(case.make(Recorder(), Recorded("optimizer"), -1))
+    text = ""
+    with contextlib.suppress(Exception):  # a row may do more than call constructors
+        text = repr(case.make(Recorder(), Recorded("optimizer"), -1))
     if not text.startswith(f"xb.optim.lr_scheduler.{name}("):
         return []
+    step = inspect.signature(getattr(xb.optim.lr_scheduler, name).step).parameters
+    metric = "1.0" if "metrics" in step else ""
     return [
         "groups = [{'params': [xb.Parameter(xb.asarray([1.0]))], 'lr': lr} for lr in (0.1, 0.2)]",
         f"optimizer = xb.optim.{case.optimizer}(groups)",
@@ -172,7 +193,7 @@ def schedule_example(name: str, case: Any) -> list[str]:
         "rates = []",
         "for epoch in range(4):",
         "    optimizer.step()",
-        "    schedule.step()",
+        f"    schedule.step({metric})",
         "    rates.append([round(lr, 4) for lr in schedule.get_last_lr()])",
         "rates",
     ]
@@ -181,15 +202,14 @@ def schedule_example(name: str, case: Any) -> list[str]:
 def with_results(lines: list[str]) -> str:
     """Run statements on the CPU and return them as a doctest, or nothing where they fail."""
     known: dict[str, Any] = {"xb": xb}
-    tree = ast.parse("\n".join(lines))
     printed = [">>> import xbackprop as xb"]
     with xb.use_device("cpu"), contextlib.suppress(Exception), np.errstate(all="ignore"):
-        for statement in tree.body:
+        for statement in ast.parse("\n".join(lines)).body:
             first, *rest = lines[statement.lineno - 1 : statement.end_lineno]
             printed += [f">>> {first}", *(f"... {line}" for line in rest)]
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
                 exec(compile(ast.Interactive([statement]), "<example>", "single"), known)
-            printed += output.getvalue().splitlines()
+            printed += [line or "<BLANKLINE>" for line in output.getvalue().splitlines()]
         return "\n".join(printed)
     return ""

@@ -29,11 +29,15 @@ def ops_of(entry: Entry) -> list[Op]:
 
 def collect(cls: type, function: Any, found: dict[str, Op], seen: set[Any]) -> None:
     """Add the ops that a function names, and those of this package's functions that it names."""
-    function = inspect.unwrap(function)
+    function = inspect.unwrap(function) if callable(function) else None
     if function in seen or not isinstance(function, types.FunctionType):
         return
     seen.add(function)
-    for name in names_in(function.__code__):
+    names = list(names_in(function.__code__))
+    if "super" in names:
+        for base in cls.__mro__:
+            collect(cls, vars(base).get(function.__name__), found, seen)
+    for name in names:
         value = function.__globals__.get(name) or inspect.getattr_static(cls, name, None)
         if isinstance(value, Op):
             if value.name.endswith(("_forward", "_backward", "_update")):

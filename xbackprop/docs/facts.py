@@ -57,7 +57,7 @@ def names_in(code: types.CodeType) -> Iterator[str]:
 def has_formula(entry: Entry) -> bool:
     """Tell whether an op or the docstring says what is computed."""
     text = inspect.getdoc(entry.value) or ""
-    has_one = re.search(r"``[^`]* [-+*/=] [^`]*``", text)
+    has_one = re.search(r"``[^`]* (?:[-+*/]|[-+*/]?=) [^`]*``", text)
     return bool(has_one) or any(op.formula for op in ops_of(entry))
 
 

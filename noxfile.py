@@ -5,6 +5,7 @@ from this folder as a user would get it.
 """
 
 import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -123,12 +124,35 @@ def gpu_less_cupy(session: nox.Session) -> None:
 
 @torch_session
 def torch_parity(session: nox.Session) -> None:
-    """Compare every layer, loss and optimizer with PyTorch."""
+    """Compare every layer, loss, optimizer and schedule with PyTorch, and count by module.
+
+    A whole run writes the figures that README quotes.
+    """
     session.install(".[cli]", TORCH, *group("test"))
     session.run("python", "-c", "import torch; print('PyTorch', torch.__version__)")
     # Without PyTorch the comparisons are skipped; here that is a failure.
     env = {"XBACKPROP_TEST_REQUIRE": "torch"}
-    session.run("pytest", "-m", "torch_parity", *session.posargs, env=env)
+    counts = os.path.join("tests", "parity", "counts.json")
+    arguments = session.posargs or ["--parity-counts", counts]
+    session.run("pytest", "-m", "torch_parity", *arguments, env=env)
+    if not session.posargs:
+        session.run("python", "-m", "parity.table", env={"PYTHONPATH": "tests"})
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation, the catalogue included; a warning is an error."""
+    session.install(".", *group("docs"))
+    folder = Path(session.create_tmp())
+    source, html = folder / "source", folder / "html"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(Path("xbackprop", "docs"), source)
+    shutil.copytree(Path("xbackprop", "examples"), source / "examples")
+    env = {"PYTHONPATH": "tests"}  # the tables of cases, for shapes and examples
+    session.run("python", "-m", "xbackprop.docs.catalogue", str(source / "catalogue"), env=env)
+    options = ["-b", "html", "--fail-on-warning", "--keep-going", "--nitpicky", "--fresh-env"]
+    session.run("sphinx-build", "--quiet", *options, str(source), str(html), env=env)
+    session.log(f"open {html / 'index.html'}")
 
 
 @nox.session

@@ -1,10 +1,100 @@
-"""The lesson's numbers, derived by hand, and its program."""
+"""The lessons: their numbers, derived by hand, and what their programs print."""
+
+import ast
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import xbackprop as xb
-from xbackprop.examples import two_two_one
+from xbackprop.examples import classifier, deep_mlp, linear_unit, two_two_one
+
+FOLDER = Path(xb.__file__).with_name("examples")
+LESSONS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+EXCERPTS = dict(
+    re.findall(
+        r"^\$ python -m xbackprop\.examples\.(\w+)\n(.*?)^```$",
+        (FOLDER / "README.md").read_text(encoding="utf-8"),
+        re.M | re.S,
+    )
+)
+
+
+# --- every lesson -------------------------------------------------------------------------
+
+
+def test_readme_shows_every_lesson():
+    assert sorted(EXCERPTS) == LESSONS
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_fits_on_a_page(lesson):
+    source = (FOLDER / f"{lesson}.py").read_text(encoding="utf-8")
+    assert len(source.splitlines()) < 60
+    assert f"Run: python -m xbackprop.examples.{lesson}" in ast.get_docstring(ast.parse(source))
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_readme_shows_what_a_lesson_prints(lesson):
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-m", f"xbackprop.examples.{lesson}"],
+        env={**os.environ, "XBACKPROP_DEVICE": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    printed, shown = run.stdout.split(), EXCERPTS[lesson].split()
+    starts = [at for at, word in enumerate(printed) if word == shown[0]]
+    assert any(alike(printed[at : at + len(shown)], shown) for at in starts), run.stdout
+
+
+def alike(printed, shown):
+    """Words are equal; numbers may differ in the last digits, as machines do."""
+    return len(printed) == len(shown) and all(
+        one == other or is_near(one, other) for one, other in zip(printed, shown, strict=True)
+    )
+
+
+def is_near(one, other):
+    try:
+        return math.isclose(float(one.strip("[],%")), float(other.strip("[],%")), rel_tol=0.02)
+    except ValueError:
+        return False
+
+
+# --- linear_unit --------------------------------------------------------------------------
+
+
+def test_linear_unit_by_hand_and_by_the_library(xb_device):
+    w, b = 0.5, 0.25
+    unit = xb.nn.Linear(1, 1, dtype=np.float64)
+    unit.load_state_dict({"weight": np.array([[w]]), "bias": np.array([b])})
+    optimizer = xb.optim.SGD(unit.parameters(), lr=linear_unit.ETA)
+    for x, y in [(2.0, 3.0), (-1.5, 0.3), (0.0, 1.0)]:
+        hand = linear_unit.step_by_hand(x, y, w, b)
+        library = linear_unit.step(unit, optimizer, x, y)
+        assert hand["dLoss/dw"] == pytest.approx((w * x + b - y) * x, abs=1e-15)
+        for name, value in hand.items():
+            assert library[name] == pytest.approx(value, abs=1e-12), name
+        w, b = list(hand.values())[-2:]
+
+
+def test_linear_unit_finds_the_line(xb_device, capsys):
+    linear_unit.main(rounds=300 if xb_device.kind == "cpu" else 3)
+    lines = capsys.readouterr().out.splitlines()
+    for line in lines[2:8]:  # by hand and by the library
+        assert line.split()[-1] == line.split()[-2]
+    if xb_device.kind == "cpu":
+        assert lines[-1].split()[-4:] == ["=", "2.0000", "x", "-1.0000"]
+
+
+# --- two_two_one --------------------------------------------------------------------------
 
 
 def gradients(activation, loss, x, y):
@@ -71,12 +161,66 @@ def test_one_update_by_hand(xb_device):
 
 @pytest.mark.parametrize("loss", ["half", "bce"])
 @pytest.mark.parametrize("activation", ["relu", "sigmoid"])
-def test_program_learns_exclusive_or(xb_device, capsys, activation, loss):
+def test_two_two_one_learns_exclusive_or(xb_device, capsys, activation, loss):
     steps = 3000 if xb_device.kind == "cpu" else 40
-    arguments = ["--activation", activation, "--loss", loss, "--steps", str(steps)]
-    assert two_two_one.main(arguments) == 0
+    two_two_one.main(["--activation", activation, "--loss", loss, "--steps", str(steps)])
     lines = capsys.readouterr().out.splitlines()
     assert any("dLoss/d(0.weight)" in line for line in lines)
     if steps == 3000:
         answers = [float(line.rpartition("=")[2]) for line in lines[-4:]]
         np.testing.assert_allclose(answers, [0, 1, 1, 0], atol=0.02)
+
+
+# --- classifier ---------------------------------------------------------------------------
+
+
+def test_gradient_of_cross_entropy_by_hand(xb_device):
+    for logits, label in (([0.3, -1.0, 2.0], 1), ([0.0] * 10, 7), ([4.0, -4.0], 0)):
+        hand = classifier.gradient_by_hand(np.array(logits), label)
+        library = classifier.gradient_of_library(np.array(logits), label)
+        assert hand.sum() == pytest.approx(0.0, abs=1e-15)
+        np.testing.assert_allclose(library, hand, rtol=0, atol=1e-12)
+
+
+def test_classifier_learns_the_digits(xb_device, capsys):
+    classifier.main(epochs=15 if xb_device.kind == "cpu" else 2)
+    lines = capsys.readouterr().out.splitlines()
+    by_hand, by_library = (line for line in lines if line.startswith(("  by hand", "  library")))
+    assert by_hand.split("[")[1] == by_library.split("[")[1]
+    (score,) = (line for line in lines if line.startswith("right on"))
+    assert float(score.split()[2].strip("%")) > (95 if xb_device.kind == "cpu" else 60)
+
+
+# --- deep_mlp -----------------------------------------------------------------------------
+
+
+def test_scales_follow_the_gain(xb_device):
+    rng = np.random.default_rng(0)
+    x, y = xb.asarray(rng.uniform(size=(256, 64))), xb.asarray(rng.integers(10, size=256))
+    for gain in (*deep_mlp.GAINS.values(), 2.0):
+        sizes = deep_mlp.scales(deep_mlp.make_network(gain), x, y)
+        assert len(sizes) == deep_mlp.DEPTH + 1
+        first, last = np.log(sizes[0]), np.log(sizes[-2])
+        per_layer = (last - first) / (deep_mlp.DEPTH - 1)
+        expected = np.log(gain / math.sqrt(2))
+        np.testing.assert_allclose(per_layer, [expected, -expected], atol=0.1)
+
+
+def test_scales_are_what_the_container_computes(xb_device):
+    model = deep_mlp.make_network(1.0)
+    x, y = xb.asarray(np.eye(3, 64)), xb.asarray([1, 2, 3])
+    deep_mlp.scales(model, x, y)
+    by_layers = [xb.to_host(parameter.grad).copy() for parameter in model.parameters()]
+    model.zero_grad()
+    xb.value_and_grad(model, xb.nn.CrossEntropyLoss())(x, y)
+    for parameter, expected in zip(model.parameters(), by_layers, strict=True):
+        np.testing.assert_array_equal(xb.to_host(parameter.grad), expected)
+
+
+def test_deep_network_learns_from_one_of_the_two_starts(xb_device, capsys):
+    epochs = 5 if xb_device.kind == "cpu" else 2
+    deep_mlp.main(epochs)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "Loss of" in line]
+    default, he = (float(line.split()[-1]) for line in lines)
+    assert default == pytest.approx(math.log(10), abs=0.01)
+    assert he < (1.0 if epochs == 5 else 2.0)

@@ -178,6 +178,7 @@ def test_training_with_schedule_and_clipping(case: OptimizerCase, torch: Any) ->
         assert both.optimizer.param_groups[0]["lr"] == both.their_optimizer.param_groups[0]["lr"]
 
 
+@pytest.mark.torch_parity("StepLR")
 @pytest.mark.parametrize("last_epoch", [-1, 0, 2, 3, 5])
 def test_step_lr(last_epoch: int, torch: Any) -> None:
     rates = []
@@ -195,6 +196,7 @@ def test_step_lr(last_epoch: int, torch: Any) -> None:
     assert rates[0] == rates[1]
 
 
+@pytest.mark.torch_parity("clip_grad_norm_")
 @both_dtypes
 @pytest.mark.parametrize("max_norm", [0.5, 100.0])
 @pytest.mark.parametrize("norm_type", [1.0, 2.0, 2.5, float("inf")])

@@ -151,6 +151,7 @@ def test_a_loss_of_nothing(name: str, dtype: str, torch: Any) -> None:
         np.testing.assert_array_equal(ours, theirs.numpy())
 
 
+@pytest.mark.torch_parity("CrossEntropyLoss")
 @both_dtypes
 def test_cross_entropy_where_every_label_is_ignored(dtype: str, torch: Any) -> None:
     logits, target = np.ones((2, 3), dtype), np.array([-100, -100])
@@ -165,6 +166,7 @@ def test_cross_entropy_where_every_label_is_ignored(dtype: str, torch: Any) -> N
         np.testing.assert_array_equal(grad, tensor.grad.numpy())
 
 
+@pytest.mark.torch_parity("CrossEntropyLoss", "BCEWithLogitsLoss")
 @both_dtypes
 @pytest.mark.parametrize("scale", [30.0, 1e4])
 def test_losses_of_extreme_logits(dtype: str, scale: float, torch: Any) -> None:
@@ -183,6 +185,7 @@ def test_losses_of_extreme_logits(dtype: str, scale: float, torch: Any) -> None:
         assert_close(ours.backward(1.0, saved), tensor.grad, dtype, type(ours).__name__)
 
 
+@pytest.mark.torch_parity("BCELoss")
 @both_dtypes
 def test_bce_at_and_beside_the_ends(dtype: str, torch: Any) -> None:
     """Logarithms stop at -100, and the derivative's denominator at 1e-12."""
@@ -197,6 +200,7 @@ def test_bce_at_and_beside_the_ends(dtype: str, torch: Any) -> None:
     np.testing.assert_allclose(nn.BCELoss().backward(1.0, saved), tensor.grad.numpy(), rtol=1e-8)
 
 
+@pytest.mark.torch_parity("ReLU", "Sigmoid", "Tanh")
 @both_dtypes
 def test_activations_at_the_kink_and_at_the_ends(dtype: str, torch: Any) -> None:
     x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e4, -1e4, 1e-30], dtype)
@@ -211,6 +215,7 @@ def test_activations_at_the_kink_and_at_the_ends(dtype: str, torch: Any) -> None
         np.testing.assert_allclose(grad[at], tensor.grad.numpy()[at], atol=1e-7, err_msg=name)
 
 
+@pytest.mark.torch_parity("Dropout")
 def test_dropout_keeps_as_many_and_scales_as_pytorch(torch: Any) -> None:
     x = np.ones(20_000, np.float32)
     for p in (0.1, 0.5, 0.9):

@@ -83,7 +83,7 @@ class Op:
     """A plain array function, its faster kernels, and the formula that explains it.
 
     Made by :func:`op`. Calling it runs the kernel registered for the device of the first array
-    argument when there is one that can serve the call, else :attr:`reference`. The ``saved`` of a
+    argument when there is one that can serve the call, else ``reference``. The ``saved`` of a
     ``<name>_forward`` is returned as a named tuple whose fields are the parameters of
     ``<name>_backward`` after ``grad_output``.
     """

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from readme_section import write_section
+
 RESULTS = Path(__file__).with_name("results")
-README = Path(__file__).parents[2] / "README.md"
-START, END = "<!-- reliability: made by nox -s reliability -->\n", "<!-- reliability: end -->\n"
+SECTION = ("reliability", "reliability")
 
 
 def documents() -> list[dict[str, Any]]:
@@ -32,24 +33,13 @@ def render(found: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", f"Measured on {'; '.join(sorted(places))}, no GPU.", ""])
 
 
-def section(text: str) -> str:
-    """Return what stands between the marks."""
-    return text.partition(START)[2].partition(END)[0]
-
-
 def main() -> int:
     found = documents()
     quick = [document["title"] for document in found if document["quick"]]
     if quick:
         print(f"not the full length: {', '.join(quick)}", file=sys.stderr)
         return 1
-    text = README.read_text(encoding="utf-8")
-    before, mark, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not (mark and end):
-        print(f"{README.name} lacks the marks of the table", file=sys.stderr)
-        return 1
-    README.write_text(before + mark + render(found) + end + after, encoding="utf-8", newline="\n")
+    write_section(*SECTION, render(found))
     return 0
 
 

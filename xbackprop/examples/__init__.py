@@ -1,1 +1,1 @@
-"""Runnable examples: python -m xbackprop.examples.<name>."""
+"""Runnable examples, python -m xbackprop.examples.<name>; README.md has their order."""

@@ -7,7 +7,7 @@ from xbackprop.module import Module, describe_layer
 
 
 class Flatten(Module):
-    """Join axes ``start_dim`` to ``end_dim`` into one.
+    """Join axes ``start_dim`` to ``end_dim`` into one, by default ``y = x.reshape(len(x), -1)``.
 
     Parameters
     ----------

@@ -72,6 +72,11 @@ class HalfSquaredError(Module):
     Notes
     -----
     ``dLoss/dy_hat = (y_hat - y) / batch``; a 1-D sample is a batch of one.
+
+    References
+    ----------
+    Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", Nature 323
+    (1986), equation 3.
     """
 
     def forward(self, output: Array, target: Array) -> tuple[Array, Any]:

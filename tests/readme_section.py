@@ -1,0 +1,24 @@
+"""Parts of README that a script writes: what stands between two marks."""
+
+from pathlib import Path
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def marks(name: str, session: str) -> tuple[str, str]:
+    """The lines before and after the part; the first says which nox session makes it."""
+    return f"<!-- {name}: made by nox -s {session} -->\n", f"<!-- {name}: end -->\n"
+
+
+def read_section(name: str, session: str) -> str:
+    start, end = marks(name, session)
+    return README.read_text(encoding="utf-8").partition(start)[2].partition(end)[0]
+
+
+def write_section(name: str, session: str, body: str) -> None:
+    start, end = marks(name, session)
+    before, has_start, rest = README.read_text(encoding="utf-8").partition(start)
+    _, has_end, after = rest.partition(end)
+    if not (has_start and has_end):
+        raise SystemExit(f"{README.name} lacks the marks {start.strip()} and {end.strip()}")
+    README.write_text(before + start + body + end + after, encoding="utf-8", newline="\n")

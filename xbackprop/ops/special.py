@@ -61,7 +61,8 @@ def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
     """Evaluate by Horner's rule, highest power first."""
     result = x * coefficients[0] + coefficients[1]
     for coefficient in coefficients[2:]:
-        result = result * x + coefficient
+        result *= x
+        result += coefficient
     return result
 
 
@@ -69,10 +70,10 @@ def sigmoid(x: Array) -> Array:
     """Return ``1 / (1 + exp(-x))`` without overflow on either side."""
     xp = get_array_module(x)
     z = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, 1.0 / (1.0 + z), z / (1.0 + z)).astype(x.dtype)
+    return xp.where(x >= 0, 1, z) / (1 + z)
 
 
 def softplus(x: Array) -> Array:
     """Return ``log(1 + exp(x))`` without overflow."""
     xp = get_array_module(x)
-    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x)))
+    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))

@@ -1,0 +1,327 @@
+"""Activations that multiply their input by a gate of itself, or of its other half."""
+
+import math
+from typing import Any
+
+from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.dispatch import op
+from xbackprop.module import Module, describe_layer
+from xbackprop.nn.activations.elementwise import Elementwise, check_float, refuse_inplace
+from xbackprop.nn.axes import check_dim, normalize_dim
+from xbackprop.ops.special import erf, sigmoid, softplus
+
+_ROOT_HALF = math.sqrt(0.5)
+_NORMAL_PEAK = 1 / math.sqrt(2 * math.pi)
+_TANH_SCALE = math.sqrt(2 / math.pi)
+
+
+@op(formula="output = x * (1 + erf(x / sqrt(2))) / 2")
+def gelu_forward(x: Array) -> tuple[Array, Any]:
+    """Compute ``y = x Phi(x)``, ``Phi`` the normal distribution; any shape; saves ``x``."""
+    return x * _normal_distribution(x), (x,)
+
+
+@op(
+    formula="grad_input = grad_output * ((1 + erf(x / sqrt(2))) / 2 "
+    "+ x * exp(-x * x / 2) / sqrt(2 * pi))"
+)
+def gelu_backward(grad_output: Array, x: Array) -> Array:
+    """Return ``g (Phi(x) + x phi(x))``, ``phi`` the normal density."""
+    density = get_array_module(x).exp(x * x * -0.5)
+    density *= _NORMAL_PEAK
+    density *= x
+    density += _normal_distribution(x)
+    density *= grad_output
+    return density
+
+
+def _normal_distribution(x: Array) -> Array:
+    distribution = erf(x * _ROOT_HALF)
+    distribution += 1
+    distribution *= 0.5
+    return distribution
+
+
+@op(formula="output = x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x))) / 2")
+def gelu_tanh_forward(x: Array) -> tuple[Array, Any]:
+    """Compute ``y = x (1 + tanh(u)) / 2`` with ``u = sqrt(2/pi) (x + 0.044715 x^3)``.
+
+    Any shape; saves ``x``.
+    """
+    return 0.5 * x * (1 + _tanh_of_cubic(x)), (x,)
+
+
+@op(
+    formula="grad_input = grad_output * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x)) "
+    "+ x / cosh(sqrt(2 / pi) * (x + 0.044715 * x * x * x)) ** 2 "
+    "* sqrt(2 / pi) * (1 + 3 * 0.044715 * x * x)) / 2"
+)
+def gelu_tanh_backward(grad_output: Array, x: Array) -> Array:
+    """Return ``g (1 + t + x (1 - t^2) du/dx) / 2`` with ``t = tanh(u)``."""
+    tanh = _tanh_of_cubic(x)
+    inner = x * x
+    inner *= 3 * 0.044715 * _TANH_SCALE
+    inner += _TANH_SCALE
+    slope = 1 - tanh * tanh
+    slope *= x
+    slope *= inner
+    slope += 1 + tanh
+    slope *= 0.5
+    slope *= grad_output
+    return slope
+
+
+def _tanh_of_cubic(x: Array) -> Array:
+    inner = x * x
+    inner *= x
+    inner *= 0.044715
+    inner += x
+    inner *= _TANH_SCALE
+    return get_array_module(x).tanh(inner)
+
+
+@op(formula="output = x / (1 + exp(-x))")
+def silu_forward(x: Array) -> tuple[Array, Any]:
+    """Compute ``y = x sigmoid(x)``, any shape; saves ``x``."""
+    return x * sigmoid(x), (x,)
+
+
+@op(formula="grad_input = grad_output * (1 + x - x / (1 + exp(-x))) / (1 + exp(-x))")
+def silu_backward(grad_output: Array, x: Array) -> Array:
+    """Return ``g s (1 + x (1 - s))`` with ``s = sigmoid(x)``."""
+    gate = sigmoid(x)
+    slope = 1 - gate
+    slope *= x
+    slope += 1
+    slope *= gate
+    slope *= grad_output
+    return slope
+
+
+@op(formula="output = x * tanh(log(1 + exp(x)))")
+def mish_forward(x: Array) -> tuple[Array, Any]:
+    """Compute ``y = x tanh(softplus(x))``, any shape; saves ``x``."""
+    return x * get_array_module(x).tanh(softplus(x)), (x,)
+
+
+@op(
+    formula="grad_input = grad_output * (tanh(log(1 + exp(x))) "
+    "+ x * (1 - tanh(log(1 + exp(x))) ** 2) / (1 + exp(-x)))"
+)
+def mish_backward(grad_output: Array, x: Array) -> Array:
+    """Return ``g (t + x (1 - t^2) sigmoid(x))`` with ``t = tanh(softplus(x))``."""
+    tanh = get_array_module(x).tanh(softplus(x))
+    slope = 1 - tanh * tanh
+    slope *= sigmoid(x)
+    slope *= x
+    slope += tanh
+    slope *= grad_output
+    return slope
+
+
+@op(formula="output = x * minimum(maximum(x + 3, 0), 6) / 6")
+def hardswish_forward(x: Array) -> tuple[Array, Any]:
+    """Compute ``y = x min(max(x + 3, 0), 6) / 6``, any shape; saves ``x``."""
+    gate = get_array_module(x).clip(x + 3, 0, 6)
+    return x * gate / 6, (x,)
+
+
+@op(
+    formula="grad_input = grad_output * where(x <= -3, 0, where(x < 3, x / 3 + 0.5, 1))",
+)
+def hardswish_backward(grad_output: Array, x: Array) -> Array:
+    """Return ``g (x / 3 + 1/2)`` strictly between -3 and 3, 0 below and ``g`` above."""
+    xp = get_array_module(x)
+    slope = x / 3
+    slope += 0.5
+    slope *= grad_output
+    return xp.where(x <= -3, 0, xp.where(x < 3, slope, grad_output))
+
+
+@op(formula="output = split(x, 2, dim)[0] / (1 + exp(-split(x, 2, dim)[1]))")
+def glu_forward(x: Array, dim: int) -> tuple[Array, Any]:
+    """Compute ``y = a sigmoid(b)``, ``a`` and ``b`` the halves of ``x`` along ``dim``; saves ``x``.
+
+    Parameters
+    ----------
+    x : array of float
+        Of even length along ``dim``.
+    dim : int
+        The axis that is halved.
+
+    Returns
+    -------
+    output : array
+        Half as long as ``x``.
+    saved : (x, dim)
+
+    Notes
+    -----
+    ``dLoss/da = g s`` and ``dLoss/db = g a s (1 - s)`` with ``s = sigmoid(b)``.
+    """
+    values, gates = get_array_module(x).split(x, 2, axis=dim)
+    return values * sigmoid(gates), (x, dim)
+
+
+@op(
+    formula="grad_input = concatenate([grad_output / (1 + exp(-split(x, 2, dim)[1])), "
+    "grad_output * split(x, 2, dim)[0] "
+    "/ ((1 + exp(-split(x, 2, dim)[1])) * (1 + exp(split(x, 2, dim)[1])))], dim)"
+)
+def glu_backward(grad_output: Array, x: Array, dim: int) -> Array:
+    """Return ``g s`` and ``g a s (1 - s)``, side by side."""
+    xp = get_array_module(x)
+    values, gates = xp.split(x, 2, axis=dim)
+    gate = sigmoid(gates)
+    grad_values = grad_output * gate
+    return xp.concatenate([grad_values, grad_values * values * (1 - gate)], axis=dim)
+
+
+class GELU(Module):
+    """Gaussian error linear unit, ``y = x Phi(x)``.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}, default "none"
+        "tanh" takes ``(1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2`` for ``Phi``.
+
+    Notes
+    -----
+    ``dy/dx = Phi(x) + x phi(x)``, with the density ``phi(x) = exp(-x^2 / 2) / sqrt(2 pi)``.
+
+    References
+    ----------
+    Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", 2016, section 2.
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"GELU expects approximate 'none' or 'tanh'; got {approximate!r}")
+        self.approximate = approximate
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """Apply the function to every element."""
+        check_float(self, x)
+        return gelu_tanh_forward(x) if self.approximate == "tanh" else gelu_forward(x)
+
+    def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
+        """Multiply by the derivative of the function."""
+        if not input_grad:
+            return None
+        backward_op = gelu_tanh_backward if self.approximate == "tanh" else gelu_backward
+        return backward_op(grad_output, *saved)
+
+    def extra_repr(self) -> str:
+        """Return the constructor arguments shown by ``repr``."""
+        return f"approximate={self.approximate!r}"
+
+
+class SiLU(Elementwise):
+    """Sigmoid linear unit or swish, ``y = x sigmoid(x)``.
+
+    Parameters
+    ----------
+    inplace : bool, default False
+        True is refused.
+
+    Notes
+    -----
+    ``dy/dx = s + x s (1 - s)`` with ``s = sigmoid(x)``.
+
+    References
+    ----------
+    Elfwing, Uchibe, Doya, "Sigmoid-weighted linear units for neural network function
+    approximation in reinforcement learning", Neural Networks 107 (2018).
+    """
+
+    forward_op, backward_op = silu_forward, silu_backward
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = refuse_inplace("SiLU", inplace)
+
+
+class Mish(Elementwise):
+    """Smooth relative of SiLU, ``y = x tanh(softplus(x))``.
+
+    Parameters
+    ----------
+    inplace : bool, default False
+        True is refused.
+
+    Notes
+    -----
+    ``dy/dx = t + x (1 - t^2) sigmoid(x)`` with ``t = tanh(softplus(x))``, since the derivative of
+    softplus is the sigmoid.
+
+    References
+    ----------
+    Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020.
+    """
+
+    forward_op, backward_op = mish_forward, mish_backward
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = refuse_inplace("Mish", inplace)
+
+
+class Hardswish(Elementwise):
+    """SiLU of three pieces, ``y = x min(max(x + 3, 0), 6) / 6``.
+
+    Parameters
+    ----------
+    inplace : bool, default False
+        True is refused.
+
+    Notes
+    -----
+    ``dy/dx = x / 3 + 1/2`` where ``-3 < x < 3``, 0 below and 1 above.
+
+    References
+    ----------
+    Howard et al., "Searching for MobileNetV3", ICCV 2019, section 5.2.
+    """
+
+    forward_op, backward_op = hardswish_forward, hardswish_backward
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = refuse_inplace("Hardswish", inplace)
+
+
+class GLU(Module):
+    """Gated linear unit, ``y = a sigmoid(b)`` of the two halves ``a`` and ``b`` of the input.
+
+    Parameters
+    ----------
+    dim : int, default -1
+        The axis that is halved; its length is even.
+
+    Notes
+    -----
+    The derivative is derived in :func:`glu_forward`.
+
+    References
+    ----------
+    Dauphin, Fan, Auli, Grangier, "Language modeling with gated convolutional networks", ICML 2017.
+    """
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = check_dim("GLU", dim)
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """Map length ``2 n`` along ``dim`` to ``n``."""
+        check_float(self, x)
+        dim = normalize_dim(self, self.dim, x.shape)
+        if x.ndim == 0 or x.shape[dim] % 2:
+            raise ValueError(
+                f"{describe_layer(self)} halves axis {self.dim}, whose length must be even; got x "
+                f"of shape {x.shape}. Let the layer before it give twice as many outputs."
+            )
+        return glu_forward(x, dim)
+
+    def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
+        """Return the gradients of both halves."""
+        return glu_backward(grad_output, *saved) if input_grad else None
+
+    def extra_repr(self) -> str:
+        """Return the constructor arguments shown by ``repr``."""
+        return f"dim={self.dim}"

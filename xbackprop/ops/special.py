@@ -73,6 +73,20 @@ def sigmoid(x: Array) -> Array:
     return xp.where(x >= 0, 1, z) / (1 + z)
 
 
+def sigmoid_and_slope(x: Array) -> tuple[Array, Array]:
+    """Return ``s = sigmoid(x)`` and its derivative ``s (1 - s)``, with all its digits at both ends.
+
+    Of ``z = exp(-|x|)`` the derivative is ``z / (1 + z)^2`` on either side.
+    """
+    xp = get_array_module(x)
+    z = xp.exp(-xp.abs(x))
+    denominator = 1 + z
+    value = xp.where(x >= 0, 1, z) / denominator
+    z /= denominator
+    z /= denominator
+    return value, z
+
+
 def softplus(x: Array) -> Array:
     """Return ``log(1 + exp(x))`` without overflow."""
     xp = get_array_module(x)

@@ -8,7 +8,7 @@ from xbackprop.dispatch import op
 from xbackprop.module import Module, describe_layer
 from xbackprop.nn.activations.elementwise import Elementwise, check_float, refuse_inplace
 from xbackprop.nn.axes import check_dim, normalize_dim
-from xbackprop.ops.special import erf, sigmoid, softplus
+from xbackprop.ops.special import erf, sigmoid, sigmoid_and_slope
 
 _ROOT_HALF = math.sqrt(0.5)
 _NORMAL_PEAK = 1 / math.sqrt(2 * math.pi)
@@ -46,9 +46,10 @@ def _normal_distribution(x: Array) -> Array:
 def gelu_tanh_forward(x: Array) -> tuple[Array, Any]:
     """Compute ``y = x (1 + tanh(u)) / 2`` with ``u = sqrt(2/pi) (x + 0.044715 x^3)``.
 
-    Any shape; saves ``x``.
+    Any shape; saves ``x``. ``(1 + tanh(u)) / 2`` is ``sigmoid(2 u)``, which keeps its digits where
+    ``tanh`` is close to -1.
     """
-    return 0.5 * x * (1 + _tanh_of_cubic(x)), (x,)
+    return x * sigmoid(_twice_cubic(x)), (x,)
 
 
 @op(
@@ -57,27 +58,25 @@ def gelu_tanh_forward(x: Array) -> tuple[Array, Any]:
     "* sqrt(2 / pi) * (1 + 3 * 0.044715 * x * x)) / 2"
 )
 def gelu_tanh_backward(grad_output: Array, x: Array) -> Array:
-    """Return ``g (1 + t + x (1 - t^2) du/dx) / 2`` with ``t = tanh(u)``."""
-    tanh = _tanh_of_cubic(x)
+    """Return ``g (s + x s (1 - s) 2 du/dx)`` with ``s = sigmoid(2 u)``."""
+    value, slope = sigmoid_and_slope(_twice_cubic(x))
     inner = x * x
-    inner *= 3 * 0.044715 * _TANH_SCALE
-    inner += _TANH_SCALE
-    slope = 1 - tanh * tanh
+    inner *= 6 * 0.044715 * _TANH_SCALE
+    inner += 2 * _TANH_SCALE
     slope *= x
     slope *= inner
-    slope += 1 + tanh
-    slope *= 0.5
+    slope += value
     slope *= grad_output
     return slope
 
 
-def _tanh_of_cubic(x: Array) -> Array:
-    inner = x * x
-    inner *= x
-    inner *= 0.044715
-    inner += x
-    inner *= _TANH_SCALE
-    return get_array_module(x).tanh(inner)
+def _twice_cubic(x: Array) -> Array:
+    cubic = x * x
+    cubic *= x
+    cubic *= 0.044715
+    cubic += x
+    cubic *= 2 * _TANH_SCALE
+    return cubic
 
 
 @op(formula="output = x / (1 + exp(-x))")
@@ -88,20 +87,28 @@ def silu_forward(x: Array) -> tuple[Array, Any]:
 
 @op(formula="grad_input = grad_output * (1 + x - x / (1 + exp(-x))) / (1 + exp(-x))")
 def silu_backward(grad_output: Array, x: Array) -> Array:
-    """Return ``g s (1 + x (1 - s))`` with ``s = sigmoid(x)``."""
-    gate = sigmoid(x)
-    slope = 1 - gate
+    """Return ``g (s + x s (1 - s))`` with ``s = sigmoid(x)``."""
+    value, slope = sigmoid_and_slope(x)
     slope *= x
-    slope += 1
-    slope *= gate
+    slope += value
     slope *= grad_output
     return slope
 
 
 @op(formula="output = x * tanh(log(1 + exp(x)))")
 def mish_forward(x: Array) -> tuple[Array, Any]:
-    """Compute ``y = x tanh(softplus(x))``, any shape; saves ``x``."""
-    return x * get_array_module(x).tanh(softplus(x)), (x,)
+    """Compute ``y = x tanh(log(1 + e^x))``, any shape; saves ``x``.
+
+    Notes
+    -----
+    With ``t = tanh(log v) = (v^2 - 1) / (v^2 + 1)`` and ``v = 1 + e^x``, so
+    ``dt/dx = 4 v e^x / (v^2 + 1)^2``. Numerators and denominators are taken times ``e^-2x`` and
+    ``e^-4x`` where ``x >= 0``, so that they are polynomials in ``z = e^-|x|`` on both sides.
+    """
+    z, is_positive, denominator = _mish_terms(x)
+    numerator = get_array_module(x).where(is_positive, 1 + 2 * z, z * (z + 2))
+    numerator /= denominator
+    return x * numerator, (x,)
 
 
 @op(
@@ -109,14 +116,25 @@ def mish_forward(x: Array) -> tuple[Array, Any]:
     "+ x * (1 - tanh(log(1 + exp(x))) ** 2) / (1 + exp(-x)))"
 )
 def mish_backward(grad_output: Array, x: Array) -> Array:
-    """Return ``g (t + x (1 - t^2) sigmoid(x))`` with ``t = tanh(softplus(x))``."""
-    tanh = get_array_module(x).tanh(softplus(x))
-    slope = 1 - tanh * tanh
-    slope *= sigmoid(x)
+    """Return ``g (t + x dt/dx)``."""
+    xp = get_array_module(x)
+    z, is_positive, denominator = _mish_terms(x)
+    value = xp.where(is_positive, 1 + 2 * z, z * (z + 2))
+    value /= denominator
+    slope = xp.where(is_positive, z, 1) * z
+    slope *= 4 * (1 + z)
+    slope /= denominator * denominator
     slope *= x
-    slope += tanh
+    slope += value
     slope *= grad_output
     return slope
+
+
+def _mish_terms(x: Array) -> tuple[Array, Array, Array]:
+    xp = get_array_module(x)
+    z = xp.exp(-xp.abs(x))
+    is_positive = x >= 0
+    return z, is_positive, xp.where(is_positive, 1 + 2 * z * (1 + z), z * (z + 2) + 2)
 
 
 @op(formula="output = x * minimum(maximum(x + 3, 0), 6) / 6")
@@ -174,6 +192,7 @@ def glu_backward(grad_output: Array, x: Array, dim: int) -> Array:
     values, gates = xp.split(x, 2, axis=dim)
     gate = sigmoid(gates)
     grad_values = grad_output * gate
+    # Not with the exact slope: -inf times what PyTorch has rounded to 0 is NaN there.
     return xp.concatenate([grad_values, grad_values * values * (1 - gate)], axis=dim)
 
 

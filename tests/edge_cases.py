@@ -97,6 +97,10 @@ ACTIVATIONS = [
 
 EDGE_ROWS = [*ACTIVATIONS]
 
+SIGMOID_AT_MINUS_89 = (
+    "PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is 2e-39"
+)
+
 DIFFERENCES = [
     PyTorchDiffers(
         "GELU()", "output", lambda x: x == np.float32(3e38), ours="finite", theirs="inf",
@@ -105,8 +109,10 @@ DIFFERENCES = [
     ),
     PyTorchDiffers(
         "GLU()", "output", lambda x: (x[:, :2] == -INF) & (x[:, 2:] == -89),
-        ours="-inf", theirs="nan",
-        reason="PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is "
-        "the subnormal 2e-39",
+        ours="-inf", theirs="nan", reason=SIGMOID_AT_MINUS_89,
+    ),
+    PyTorchDiffers(
+        "GLU()", "gradient", lambda x: np.tile((x[:, :2] == -INF) & (x[:, 2:] == -89), 2),
+        ours="-inf", theirs="nan", reason=SIGMOID_AT_MINUS_89,
     ),
 ]  # fmt: skip

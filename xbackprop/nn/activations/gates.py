@@ -191,9 +191,11 @@ def glu_backward(grad_output: Array, x: Array, dim: int) -> Array:
     xp = get_array_module(x)
     values, gates = xp.split(x, 2, axis=dim)
     gate = sigmoid(gates)
-    grad_values = grad_output * gate
-    # Not with the exact slope: -inf times what PyTorch has rounded to 0 is NaN there.
-    return xp.concatenate([grad_values, grad_values * values * (1 - gate)], axis=dim)
+    # Not from sigmoid_and_slope: where gate is 1, -inf times 0 is NaN, as in PyTorch.
+    grad_gates = (1 - gate) * gate
+    grad_gates *= grad_output
+    grad_gates *= values
+    return xp.concatenate([grad_output * gate, grad_gates], axis=dim)
 
 
 class GELU(Module):

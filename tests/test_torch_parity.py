@@ -68,6 +68,10 @@ def tensors(inputs: list[np.ndarray], torch: Any) -> list[Any]:
     return made
 
 
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
 def call(torch_module: Any, inputs: list[Any], torch: Any) -> Any:
     if isinstance(torch_module, torch.nn.ModuleDict):  # our Sequential with names
         (x,) = inputs
@@ -111,14 +115,16 @@ def test_outputs_and_gradients(case: Case, dtype: str, mode: str, torch: Any) ->
 
     output, saved = module.forward(*inputs)
     torch_output = call(torch_module, torch_inputs, torch)
-    assert_close(np.asarray(output), torch_output, dtype, "output")
-
     grad_output = random_like(output, np.random.default_rng(1))
     grads = backward_of_all_inputs(module, grad_output, saved, len(inputs))
-    if not torch_output.requires_grad:
+    outputs, torch_outputs, grad_outputs = map(as_tuple, (output, torch_output, grad_output))
+    assert len(outputs) == len(torch_outputs)
+    for received, expected in zip(outputs, torch_outputs, strict=True):
+        assert_close(np.asarray(received), expected, dtype, "output")
+    if not torch_outputs[0].requires_grad:
         assert all(grad is None for grad in grads)
         return
-    torch_output.backward(torch.tensor(grad_output))
+    torch.autograd.backward(torch_outputs, [torch.tensor(grad) for grad in grad_outputs])
     constants = "float32" if case.name in FLOAT32_CONSTANTS else "float64"
     for position, (grad, tensor) in enumerate(zip(grads, torch_inputs, strict=True)):
         what = f"gradient of input {position}"

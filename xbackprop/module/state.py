@@ -8,6 +8,7 @@ import numpy as np
 from xbackprop.backend.array_module import Array, is_array
 from xbackprop.backend.device import CPU, device_of
 from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.module.lazy import UninitializedParameter, install_parameter
 from xbackprop.module.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -50,16 +51,39 @@ def extra_state(module: "Module") -> dict[str, np.ndarray]:
 
 def load_state_dict(module: "Module", state: dict[str, Any], *, strict: bool) -> None:
     """Check everything first, then copy; refuse without having changed anything."""
+    given = {path: _as_array(values) for path, values in state.items()}
     parameters = dict(walk_parameters(module))
+    created = _initialize(parameters, given)
+    parameters |= created
     buffers = dict(walk_buffers(module, persistent=True))
     targets = {path: parameter.data for path, parameter in parameters.items()} | buffers
-    given = {path: _as_array(values) for path, values in state.items()}
     _check("load_state_dict", targets, given, strict=strict)
     for path, array in given.items():
         if path in targets:
             _copy_into(targets[path], array)
             if path in parameters:
                 parameters[path].mark_changed()
+    for path, part in walk(module) if created else ():
+        for name, _ in list(part.own_parameters()):
+            full = f"{path}.{name}" if path else name
+            if full in created:
+                install_parameter(part, name, created[full])
+
+
+def _initialize(parameters: dict[str, Parameter], given: dict[str, Array]) -> dict[str, Parameter]:
+    """Return a Parameter for every uninitialized one whose values are given."""
+    created: dict[int, Parameter] = {}  # one for all holders of the same
+    found: dict[str, Parameter] = {}
+    for path, parameter in parameters.items():
+        if not isinstance(parameter, UninitializedParameter) or path not in given:
+            continue
+        shape = given[path].shape
+        if shape != parameter.shape and parameter.fits(shape):  # else none were saved either
+            with parameter.device.activate():
+                data = parameter.device.xp.zeros(shape, dtype=parameter.dtype)
+            fresh = Parameter(data, parameter.requires_grad)
+            found[path] = created.setdefault(id(parameter), fresh)
+    return found
 
 
 def load_extra_state(module: "Module", state: dict[str, Any]) -> None:

@@ -38,7 +38,16 @@ from xbackprop.nn.activations import (
     Tanhshrink,
     Threshold,
 )
-from xbackprop.nn.containers import Recompute, Residual, Sequential
+from xbackprop.nn.bilinear import Bilinear
+from xbackprop.nn.containers import (
+    Concat,
+    ModuleDict,
+    ModuleList,
+    Parallel,
+    Recompute,
+    Residual,
+    Sequential,
+)
 from xbackprop.nn.dropout import (
     AlphaDropout,
     Dropout,
@@ -47,6 +56,7 @@ from xbackprop.nn.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
+from xbackprop.nn.lazy_linear import LazyLinear
 from xbackprop.nn.linear import Identity, Linear
 from xbackprop.nn.losses import (
     BCELoss,
@@ -64,6 +74,8 @@ __all__ = [
     "Parameter",
     # linear maps
     "Linear",
+    "LazyLinear",
+    "Bilinear",
     "Identity",
     # activations
     "ReLU",
@@ -105,7 +117,11 @@ __all__ = [
     "FeatureAlphaDropout",
     # containers
     "Sequential",
+    "ModuleList",
+    "ModuleDict",
     "Residual",
+    "Parallel",
+    "Concat",
     "Recompute",
     # losses
     "Loss",

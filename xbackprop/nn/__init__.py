@@ -48,6 +48,7 @@ from xbackprop.nn.containers import (
     Residual,
     Sequential,
 )
+from xbackprop.nn.distances import CosineSimilarity, PairwiseDistance
 from xbackprop.nn.dropout import (
     AlphaDropout,
     Dropout,
@@ -115,6 +116,9 @@ __all__ = [
     "Dropout3d",
     "AlphaDropout",
     "FeatureAlphaDropout",
+    # distances
+    "CosineSimilarity",
+    "PairwiseDistance",
     # containers
     "Sequential",
     "ModuleList",

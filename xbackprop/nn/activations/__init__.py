@@ -1,6 +1,6 @@
 """Activations: a formula and its derivative side by side, one file a theme."""
 
-from xbackprop.nn.activations.elementwise import Elementwise, refuse_inplace
+from xbackprop.nn.activations.elementwise import Elementwise, as_number, check_float, refuse_inplace
 from xbackprop.nn.activations.exponential import CELU, ELU, SELU
 from xbackprop.nn.activations.gates import GELU, GLU, Hardswish, Mish, SiLU
 from xbackprop.nn.activations.leaky import LeakyReLU, PReLU, RReLU
@@ -46,5 +46,7 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "as_number",
+    "check_float",
     "refuse_inplace",
 ]

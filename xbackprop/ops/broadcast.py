@@ -1,0 +1,16 @@
+"""The other way round than broadcasting."""
+
+from xbackprop.backend.array_module import Array
+
+
+def sum_to_shape(grad: Array, shape: tuple[int, ...]) -> Array:
+    """Sum a gradient over the axes along which an input of ``shape`` was repeated."""
+    if grad.shape == shape:
+        return grad
+    lead = grad.ndim - len(shape)
+    repeated = tuple(
+        axis
+        for axis in range(grad.ndim)
+        if axis < lead or (shape[axis - lead] == 1 and grad.shape[axis] != 1)
+    )
+    return grad.sum(axis=repeated).reshape(shape)

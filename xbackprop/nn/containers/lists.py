@@ -104,8 +104,9 @@ class ModuleDict(Module):
 
     def pop(self, key: str) -> Module:
         """Take a module out and return it."""
-        module = self._layers[key]
-        del self[key]
+        kept = dict(self._layers)
+        module = kept.pop(key)
+        self._hold(kept)
         return module
 
     def clear(self) -> None:
@@ -136,7 +137,7 @@ class ModuleDict(Module):
         self.update({key: module})
 
     def __delitem__(self, key: str) -> None:
-        self._hold({name: self._layers[name] for name in self._layers if name != key})
+        self.pop(key)
 
     def __contains__(self, key: object) -> bool:
         return key in self._layers

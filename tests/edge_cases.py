@@ -1,7 +1,8 @@
 """What `test_edges.py` feeds to layers: rows, and arrays where float32 overflows and underflows.
 
-A row is a name, how to make the layer here and in PyTorch, and what it takes of an array of shape
-(samples, 4): itself, or itself and targets, as losses do.
+A row is a name, how to make the layer here and in PyTorch, and what it takes of an array of
+samples: itself, or itself and targets, as losses do. The first axis of the output is that of the
+samples, so losses come with reduction="none".
 """
 
 from collections.abc import Callable

@@ -2,7 +2,8 @@
 
 from xbackprop.nn.activations.elementwise import Elementwise, as_number, check_float, refuse_inplace
 from xbackprop.nn.activations.exponential import CELU, ELU, SELU
-from xbackprop.nn.activations.gates import GELU, GLU, Hardswish, Mish, SiLU
+from xbackprop.nn.activations.gates import GELU, Hardswish, Mish, SiLU
+from xbackprop.nn.activations.glu import GLU
 from xbackprop.nn.activations.leaky import LeakyReLU, PReLU, RReLU
 from xbackprop.nn.activations.rectifiers import Hardtanh, ReLU, ReLU6, Threshold
 from xbackprop.nn.activations.shrink import Hardshrink, Softshrink, Tanhshrink

@@ -11,13 +11,18 @@ from xbackprop.module import Module
 
 pytestmark = pytest.mark.torch_parity
 
-X1 = np.array([[0.3, 0.4, 0.0], [0.0, 0.0, 0.0], [3.0, -4.0, 1.0], [1e-9, 0.0, 0.0]])
-X2 = np.array([[0.1, -0.2, 0.5], [1.0, 2.0, 3.0], [3.0, -4.0, 1.0], [0.0, 0.0, 0.0]])
+PAIRS = [
+    ([0.3, 0.4, 0.0], [0.1, -0.2, 0.5]),
+    ([0.0, 0.0, 0.0], [1.0, 2.0, 3.0]),
+    ([3.0, -4.0, 1.0], [3.0, -4.0, 1.0]),
+    ([1e-9, 0.0, 0.0], [0.0, 0.0, 0.0]),
+    ([1.0, -1.0, 0.5], [0.0, 0.0, 0.0]),
+]
 
 
 def compare(ours: Module, theirs: Any, torch: Any, *, p_is_zero: bool = False) -> None:
     for dtype in ("float64", "float32"):
-        x1, x2 = X1.astype(dtype), X2.astype(dtype)
+        x1, x2 = (np.array(vectors, dtype) for vectors in zip(*PAIRS, strict=True))
         output, saved = ours.forward(x1, x2)
         tensors = [torch.tensor(x, requires_grad=True) for x in (x1, x2)]
         expected = theirs(*tensors)
@@ -42,7 +47,7 @@ def test_cosine_of_short_and_of_no_vectors(eps: float) -> None:
 
 @pytest.mark.parametrize("p", [0, 0.5, 1, 1.5, 2, 3, -1, np.inf, -np.inf])
 def test_distance_of_equals(p: float) -> None:
-    """Without eps, rows 2 and 3 have norm 0 or elements 0; infinite p shares among equals."""
+    """Without eps, rows have norm 0, or elements 0, or two equal ones, which share the extreme."""
     torch = import_torch()
     ours, theirs = nn.PairwiseDistance(p, eps=0.0), torch.nn.PairwiseDistance(p, eps=0.0)
     compare(ours, theirs, torch, p_is_zero=p == 0)

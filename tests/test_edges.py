@@ -12,6 +12,7 @@ from edge_cases import (
     EDGE_ROWS,
     EdgeRow,
     edge_samples,
+    one_input,
     random_batches,
 )
 from needs_torch import import_torch
@@ -84,6 +85,20 @@ def test_edges_warn_of_nothing_and_give_the_same_bits_everywhere(
         expected = ours(row, edge_samples())
     for part, values in expected.items():
         assert received[part].tobytes() == values.tobytes(), part
+
+
+NUMBERS = [row for row in EDGE_ROWS if row.inputs is one_input and row.name != "GLU()"]
+
+
+@pytest.mark.parametrize("row", NUMBERS, ids=lambda row: row.name.replace(" ", ""))
+def test_a_number_is_computed_as_an_array_of_one(row: EdgeRow, xb_device: Device) -> None:
+    """What NumPy computes from arrays without axes are scalars, of the same dtype and bits."""
+    for value in (-0.7, 0.0, 0.3, 100.0):
+        alone = ours(row, np.array(value, np.float32))
+        for part, expected in ours(row, np.array([value], np.float32)).items():
+            assert alone[part].dtype == np.float32
+            assert alone[part].shape == ()
+            assert alone[part].tobytes() == expected.tobytes(), (part, value)
 
 
 @pytest.mark.torch_parity

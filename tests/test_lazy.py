@@ -224,6 +224,20 @@ def test_copies_before_the_first_forward(way: str, xb_device: Device) -> None:
     assert other.weight.requires_grad is (way == "config")
 
 
+@pytest.mark.parametrize("first_call", [False, True])
+def test_checkpoints_before_and_after_the_first_forward(
+    first_call: bool, xb_device: Device, tmp_path: Any
+) -> None:
+    layer = nn.LazyLinear(2, rng=0)
+    if first_call:
+        layer(batch(4, 3))
+    xb.save(tmp_path / "it", layer)
+    loaded = xb.load(tmp_path / "it").model
+    assert is_uninitialized(loaded) is not first_call
+    assert same_bits(loaded.state_dict(), layer.state_dict())
+    assert loaded(batch(4, 3)).shape == (4, 2)
+
+
 def test_to_and_seeds_before_the_first_forward(xb_device: Device) -> None:
     model = nn.Sequential(nn.LazyLinear(2), nn.Tanh(), nn.LazyLinear(1), rng=0).to("cpu", "float64")
     assert model.dtype == np.float64

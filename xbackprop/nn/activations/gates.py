@@ -96,7 +96,18 @@ def silu_backward(grad_output: Array, x: Array) -> Array:
 
 @op(formula="output = x * tanh(log(1 + exp(x)))")
 def mish_forward(x: Array) -> tuple[Array, Any]:
-    """Compute ``y = x tanh(log(1 + e^x))``, any shape; saves ``x``.
+    """Compute ``y = x tanh(log(1 + e^x))``.
+
+    Parameters
+    ----------
+    x : array of float
+        Any shape.
+
+    Returns
+    -------
+    output : array
+        Same shape as ``x``.
+    saved : (x,)
 
     Notes
     -----

@@ -12,7 +12,20 @@ from xbackprop.ops.softmax import log_softmax, softmax
 
 @op(formula="output = exp(x) / exp(x).sum(dim, keepdims=True)")
 def softmax_forward(x: Array, dim: int) -> tuple[Array, Any]:
-    """Compute ``y_i = e^x_i / sum_j e^x_j`` along ``dim``, any shape; saves ``y``.
+    """Compute ``y_i = e^x_i / sum_j e^x_j`` along ``dim``.
+
+    Parameters
+    ----------
+    x : array of float
+        Any shape with at least one axis.
+    dim : int
+        The axis of the sum.
+
+    Returns
+    -------
+    output : array
+        Same shape as ``x``.
+    saved : (output, dim)
 
     Notes
     -----
@@ -54,7 +67,20 @@ def softmin_backward(grad_output: Array, output: Array, dim: int) -> Array:
 
 @op(formula="output = x - log(exp(x).sum(dim, keepdims=True))")
 def log_softmax_forward(x: Array, dim: int) -> tuple[Array, Any]:
-    """Compute ``y_i = x_i - log(sum_j e^x_j)`` along ``dim``, any shape; saves ``y``.
+    """Compute ``y_i = x_i - log(sum_j e^x_j)`` along ``dim``.
+
+    Parameters
+    ----------
+    x : array of float
+        Any shape with at least one axis.
+    dim : int
+        The axis of the sum.
+
+    Returns
+    -------
+    output : array
+        Same shape as ``x``.
+    saved : (output, dim)
 
     Notes
     -----

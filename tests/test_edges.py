@@ -135,8 +135,9 @@ def test_errors_are_at_most_four_times_those_of_pytorch(
     """On 99 % of cases.
 
     A case is a call with a batch of 16 samples of 16 numbers, its error the root of the mean square
-    of the distances to PyTorch in float64 on the same float32 numbers. PyTorch's own error is taken
-    as that of rounding the exact results at least: half a unit in the last place each.
+    of the distances to float64 on the same float32 numbers. PyTorch's own error is taken as that of
+    rounding the exact results at least: half a unit in the last place each. Float64 is ours, since
+    PyTorch's loses what it is to measure (GELU by tanh is 0 below -10 there); the two are compared.
     """
     good = []
     for magnitude in MAGNITUDES:
@@ -144,7 +145,10 @@ def test_errors_are_at_most_four_times_those_of_pytorch(
         x = batches.reshape(-1, 16)
         with xb.use_device("cpu"):
             received = ours(row, x, training=False)[part]
-        reference = theirs(row, x, torch, np.float64, training=False)[part]
+            reference = ours(row, x, np.float64, training=False)[part]
+        known = theirs(row, x, torch, np.float64, training=False)[part]
+        # To the digits of the constants that PyTorch's kernels hold in float32, and of 1 - tanh.
+        np.testing.assert_allclose(reference, known, rtol=1e-6, atol=1e-13)
         pytorchs = theirs(row, x, torch, training=False)[part]
         # Where both overflow, the pattern is all there is to compare.
         both = (pattern(received) == pattern(pytorchs)) & ~np.isfinite(received)

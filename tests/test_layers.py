@@ -2,6 +2,7 @@
 
 import builtins
 import inspect
+import math
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def formula_shows(op: Op, arguments: dict[str, Any]) -> bool:
 
 def evaluate(formula: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Run the assignments of a formula; the names on the left are its results, in order."""
-    known = {**vars(np), "len": len, "__builtins__": builtins}
+    known = {**vars(np), "erf": np.vectorize(math.erf), "len": len, "__builtins__": builtins}
     results = {}
     for assignment in formula.split(";"):
         target, _, expression = assignment.partition("=")

@@ -12,17 +12,21 @@ from xbackprop.module.frame import (
     saving,
     withhold_updates,
 )
+from xbackprop.module.lazy import UninitializedParameter, create_parameter, read_parameter
 from xbackprop.module.parameter import Parameter
 
 __all__ = [
     "Module",
     "Parameter",
     "Saved",
+    "UninitializedParameter",
     "as_one_call",
+    "create_parameter",
     "current_frame",
     "describe_layer",
     "inference",
     "layer_path",
+    "read_parameter",
     "replay",
     "saving",
     "withhold_updates",

@@ -18,6 +18,7 @@ from xbackprop.module.frame import (
     wrap_backward,
     wrap_forward,
 )
+from xbackprop.module.lazy import UninitializedParameter, install_parameter
 from xbackprop.module.parameter import Parameter
 
 
@@ -107,8 +108,8 @@ class Module:
     def own_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield the parameters this module holds itself, with their names."""
         for name, value in vars(self).items():
-            if isinstance(value, Parameter):
-                yield name, value
+            if isinstance(value, (Parameter, UninitializedParameter)):
+                yield name, value  # type: ignore[misc]  # it stands in for one
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
         """Yield this module and everything below it, each once, with dotted paths."""
@@ -170,8 +171,11 @@ class Module:
         current_frame().updates[(id(self), name)] = (self, name, array)
 
     def commit_buffer(self, name: str, array: Array) -> None:
-        """Write a pending update into the existing buffer."""
-        self.__dict__["_buffers"][name][...] = array
+        """Write a pending update into the existing buffer, or install a created Parameter."""
+        if array.__class__ is Parameter:
+            install_parameter(self, name, array)
+        else:
+            self.__dict__["_buffers"][name][...] = array
 
     def __getattr__(self, name: str) -> Any:
         buffers = self.__dict__.get("_buffers")

@@ -251,7 +251,7 @@ def withhold_updates(finite: Any) -> None:
         return
     updates = _local.frame.updates
     for key, (module, name, array) in list(updates.items()):
-        if array.dtype.kind != "f":
+        if not is_array(array) or array.dtype.kind != "f":  # no array: a parameter created lazily
             continue
         if finite is False:
             del updates[key]

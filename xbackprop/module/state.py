@@ -1,6 +1,6 @@
 """Walking the tree, and taking the state of a network out and in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy as np
 from xbackprop.backend.array_module import Array, is_array
 from xbackprop.backend.device import CPU, device_of
 from xbackprop.backend.transfer import to_device, to_host
-from xbackprop.initializers import makes_placeholders
+from xbackprop.initializers import initial, makes_placeholders
+from xbackprop.module.lazy import UninitializedParameter, install_parameter
 from xbackprop.module.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -56,11 +57,46 @@ def extra_state(module: "Module") -> dict[str, np.ndarray]:
 def load_state_dict(module: "Module", state: dict[str, Any], *, strict: bool) -> None:
     """Check and prepare everything first, then copy; refuse without having changed anything."""
     parameters = dict(walk_parameters(module))
+    created = _initialize(parameters, state)
+    parameters |= created
     buffers = dict(walk_buffers(module, persistent=True))
     targets = {path: parameter.data for path, parameter in parameters.items()} | buffers
     for path in _load("load_state_dict", targets, state, strict=strict):
         if path in parameters:
             parameters[path].mark_changed()
+    install_parameters(module, created)
+
+
+def install_parameters(module: "Module", created: dict[str, Parameter]) -> None:
+    """Put parameters, by their paths, in the place of uninitialized ones."""
+    for path, part in walk(module) if created else ():
+        for name, _ in list(part.own_parameters()):
+            full = f"{path}.{name}" if path else name
+            if full in created:
+                install_parameter(part, name, created[full])
+
+
+def initialize_lazy(module: "Module", values: Mapping[str, Any]) -> None:
+    """Initialize, without values yet, what is uninitialized and has values of a shape to come."""
+    install_parameters(module, _initialize(dict(walk_parameters(module)), values))
+
+
+def _initialize(parameters: dict[str, Parameter], given: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Return a Parameter for every uninitialized one whose values are given."""
+    created: dict[int, Parameter] = {}  # one for all holders of the same
+    found: dict[str, Parameter] = {}
+    for path, parameter in parameters.items():
+        if not isinstance(parameter, UninitializedParameter) or path not in given:
+            continue
+        values = given[path]
+        shape = tuple(values.shape if hasattr(values, "shape") else np.shape(values))
+        if shape != parameter.shape and parameter.fits(shape):  # else none were saved either
+            data = initial(
+                shape, parameter.dtype, lambda shape=shape: np.zeros(shape), parameter.device
+            )
+            fresh = Parameter(data, parameter.requires_grad)
+            found[path] = created.setdefault(id(parameter), fresh)
+    return found
 
 
 def load_extra_state(module: "Module", state: dict[str, Any]) -> None:

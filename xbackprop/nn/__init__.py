@@ -8,9 +8,56 @@ from typing import Any
 
 from xbackprop.module import Module, Parameter
 from xbackprop.module.config import rebuild
-from xbackprop.nn.activations import ReLU, Sigmoid, Tanh
-from xbackprop.nn.containers import Recompute, Residual, Sequential
-from xbackprop.nn.dropout import Dropout
+from xbackprop.nn.activations import (
+    CELU,
+    ELU,
+    GELU,
+    GLU,
+    SELU,
+    Hardshrink,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    Mish,
+    PReLU,
+    ReLU,
+    ReLU6,
+    RReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softmax2d,
+    Softmin,
+    Softplus,
+    Softshrink,
+    Softsign,
+    Tanh,
+    Tanhshrink,
+    Threshold,
+)
+from xbackprop.nn.bilinear import Bilinear
+from xbackprop.nn.containers import (
+    Concat,
+    ModuleDict,
+    ModuleList,
+    Parallel,
+    Recompute,
+    Residual,
+    Sequential,
+)
+from xbackprop.nn.distances import CosineSimilarity, PairwiseDistance
+from xbackprop.nn.dropout import (
+    AlphaDropout,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    FeatureAlphaDropout,
+)
+from xbackprop.nn.lazy_linear import LazyLinear
 from xbackprop.nn.linear import Identity, Linear
 from xbackprop.nn.losses import (
     BCELoss,
@@ -47,18 +94,57 @@ __all__ = [
     "Parameter",
     # linear maps
     "Linear",
+    "LazyLinear",
+    "Bilinear",
     "Identity",
     # activations
     "ReLU",
+    "ReLU6",
+    "Hardtanh",
+    "Threshold",
+    "LeakyReLU",
+    "PReLU",
+    "RReLU",
+    "ELU",
+    "CELU",
+    "SELU",
     "Sigmoid",
+    "LogSigmoid",
+    "Hardsigmoid",
     "Tanh",
+    "Softsign",
+    "Softplus",
+    "GELU",
+    "SiLU",
+    "Mish",
+    "Hardswish",
+    "GLU",
+    "Hardshrink",
+    "Softshrink",
+    "Tanhshrink",
+    "Softmax",
+    "Softmin",
+    "LogSoftmax",
+    "Softmax2d",
     # shapes
     "Flatten",
     # regularisation
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "AlphaDropout",
+    "FeatureAlphaDropout",
+    # distances
+    "CosineSimilarity",
+    "PairwiseDistance",
     # containers
     "Sequential",
+    "ModuleList",
+    "ModuleDict",
     "Residual",
+    "Parallel",
+    "Concat",
     "Recompute",
     # losses
     "Loss",

@@ -1,16 +1,20 @@
-"""Dropout: training with randomly silenced elements."""
+"""Dropout: training with randomly silenced elements or channels."""
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
-from xbackprop.dispatch import op
-from xbackprop.initializers import RandomSource, as_generator, initial
-from xbackprop.module import Module, describe_layer
+from xbackprop.dispatch import Op, op
+from xbackprop.initializers import RandomSource
+from xbackprop.module import describe_layer
 from xbackprop.nn.activations import refuse_inplace
-from xbackprop.ops.random_bits import new_state, next_call, random_bits
+from xbackprop.nn.randomness import RandomLayer
+
+# Where SELU saturates: scale times alpha of Klambauer et al.
+_SELU_FLOOR = -1.7580993408473766
 
 
 @op(formula="output = where(kept, x * (1 / (1 - p)), 0)")
@@ -22,7 +26,7 @@ def dropout_forward(x: Array, kept: Array, p: float) -> tuple[Array, Any]:
     x : array of float
         Any shape.
     kept : array of bool
-        Same shape; True with probability ``1 - p``.
+        Same shape, or with axes of length 1; True with probability ``1 - p``.
     p : float
         Probability of an element to be silenced, below 1.
 
@@ -40,7 +44,101 @@ def dropout_backward(grad_output: Array, kept: Array, p: float) -> Array:
     return get_array_module(kept).where(kept, grad_output * (1 / (1 - p)), 0)
 
 
-class Dropout(Module):
+@op(
+    formula="output = (where(kept, x, -1.7580993408473766) + p * 1.7580993408473766) "
+    "/ sqrt((1 - p) * (1 + p * 1.7580993408473766 ** 2))"
+)
+def alpha_dropout_forward(x: Array, kept: Array, p: float) -> tuple[Array, Any]:
+    """Compute ``y = a (x or floor) + b``, which keeps mean 0 and variance 1.
+
+    Parameters
+    ----------
+    x : array of float
+        Any shape.
+    kept : array of bool
+        Same shape, or with axes of length 1; True with probability ``1 - p``.
+    p : float
+        Probability of an element to be put to the floor of SELU, below 1.
+
+    Returns
+    -------
+    output : array
+    saved : (kept, p)
+
+    Notes
+    -----
+    For ``x`` of mean 0 and variance 1 and the floor ``f``, what replaces ``x`` has mean ``p f``
+    and variance ``(1 - p) (1 + p f^2)``; ``a`` is the root of its inverse, ``b = -a p f``.
+    """
+    scale = _alpha_scale(p)
+    silenced = scale * _SELU_FLOOR * (1 - p)
+    lifted = x * scale
+    lifted -= scale * _SELU_FLOOR * p
+    return get_array_module(x).where(kept, lifted, silenced), (kept, p)
+
+
+@op(
+    formula="grad_input = where(kept, grad_output, 0) "
+    "/ sqrt((1 - p) * (1 + p * 1.7580993408473766 ** 2))"
+)
+def alpha_dropout_backward(grad_output: Array, kept: Array, p: float) -> Array:
+    """Return ``a g`` where ``kept``, else 0."""
+    return get_array_module(kept).where(kept, grad_output * _alpha_scale(p), 0)
+
+
+def _alpha_scale(p: float) -> float:
+    return 1 / math.sqrt((1 - p) * (1 + p * _SELU_FLOOR * _SELU_FLOOR))
+
+
+class _Dropout(RandomLayer):
+    """What all dropouts share: they differ in the pair of ops and in the shape of the mask."""
+
+    forward_op: ClassVar[Op] = dropout_forward
+    backward_op: ClassVar[Op] = dropout_backward
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        inplace: bool = False,
+        *,
+        device: str | Device | None = None,
+        rng: RandomSource = None,
+    ) -> None:
+        name = type(self).__name__
+        if not 0 <= p <= 1:
+            raise ValueError(f"{name} expects p between 0 and 1; got {p}")
+        self.inplace = refuse_inplace(name, inplace)
+        self.p = float(p)
+        super().__init__(device, rng)
+
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the mask for an input; an axis of length 1 shares its element."""
+        return shape
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """Apply a fresh mask in training, nothing in evaluation."""
+        self.check_random_input(x)
+        shape = self.mask_shape(x.shape)
+        if not self.training or self.p == 0.0:
+            return x, ()
+        bits = self.draw_bits(shape)
+        if self.p == 1.0:  # nothing is kept, and 1 / (1 - p) has no value
+            return dropout_forward(x, get_array_module(x).zeros(shape, dtype=bool), 0.0)
+        silenced_below = np.uint32(min(round(self.p * 2.0**32), 2**32 - 1))
+        return self.forward_op(x, bits >= silenced_below, self.p)
+
+    def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
+        """Let the gradient through where the input came through."""
+        if not input_grad:
+            return None
+        return self.backward_op(grad_output, *saved) if saved else grad_output
+
+    def extra_repr(self) -> str:
+        """Return the constructor arguments shown by ``repr``."""
+        return f"p={self.p}"
+
+
+class Dropout(_Dropout):
     """Silence elements at random while training and scale the others by ``1 / (1 - p)``.
 
     Parameters
@@ -65,47 +163,154 @@ class Dropout(Module):
     JMLR 15 (2014).
     """
 
-    def __init__(
-        self,
-        p: float = 0.5,
-        inplace: bool = False,
-        *,
-        device: str | Device | None = None,
-        rng: RandomSource = None,
-    ) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"Dropout expects p between 0 and 1; got {p}")
-        refuse_inplace("Dropout", inplace)
-        self.p = float(p)
-        state = initial((4,), np.uint32, lambda: new_state(as_generator(rng)), device)
-        self.register_buffer("random_state", state, persistent=False)
 
-    def reset_parameters(self, rng: RandomSource = None) -> None:
-        """Draw a new key and start counting at zero."""
-        self.load_extra_state({"random_state": new_state(as_generator(rng))})
+class Dropout1d(_Dropout):
+    """:class:`Dropout` of whole channels of ``(batch, channels, length)``.
 
-    def forward(self, x: Array) -> tuple[Array, Any]:
-        """Apply a fresh mask in training, nothing in evaluation."""
-        state = self.read_buffer("random_state")
-        self.check_device("x", x, state)
-        if x.dtype.kind != "f":
-            raise TypeError(f"{describe_layer(self)} expects x of a float dtype; got {x.dtype}")
-        if not self.training or self.p == 0.0:
-            return x, ()
-        self.update_buffer("random_state", next_call(state))
-        if self.p == 1.0:  # nothing is kept, and 1 / (1 - p) has no value
-            kept = get_array_module(x).zeros(x.shape, dtype=bool)
-            return dropout_forward(x, kept, 0.0)
-        silenced_below = np.uint32(min(round(self.p * 2.0**32), 2**32 - 1))
-        kept = random_bits(state, x.shape) >= silenced_below
-        return dropout_forward(x, kept, self.p)
+    Parameters
+    ----------
+    p : float, default 0.5
+        Probability of a channel to be silenced, 0 to 1.
+    inplace : bool, default False
+        True is refused.
+    device, rng
+        As for :class:`Dropout`.
 
-    def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
-        """Let the gradient through where the input came through."""
-        if not input_grad:
-            return None
-        return dropout_backward(grad_output, *saved) if saved else grad_output
+    Notes
+    -----
+    Neighbours within a channel resemble each other, so silencing single elements hides little.
+    Input ``(channels, length)`` is one sample.
 
-    def extra_repr(self) -> str:
-        """Return the constructor arguments shown by ``repr``."""
-        return f"p={self.p}"
+    References
+    ----------
+    Tompson et al., "Efficient object localization using convolutional networks", CVPR 2015.
+    """
+
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return ``(batch, channels, 1)``."""
+        if len(shape) not in (2, 3):
+            raise ValueError(
+                f"{describe_layer(self)} expects x of shape (batch, channels, length) or "
+                f"(channels, length); got {shape}. Dropout takes any shape."
+            )
+        return (*shape[:-1], 1)
+
+
+class Dropout2d(_Dropout):
+    """:class:`Dropout` of whole channels of ``(batch, channels, height, width)``.
+
+    Parameters
+    ----------
+    p : float, default 0.5
+        Probability of a channel to be silenced, 0 to 1.
+    inplace : bool, default False
+        True is refused.
+    device, rng
+        As for :class:`Dropout`.
+
+    Notes
+    -----
+    3-D input is refused: PyTorch reads it as ``(batch, channels, length)`` and warns.
+
+    References
+    ----------
+    Tompson et al., "Efficient object localization using convolutional networks", CVPR 2015.
+    """
+
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return ``(batch, channels, 1, 1)``."""
+        if len(shape) == 3:
+            raise NotImplementedError(
+                f"{describe_layer(self)} of 3-D input, here {shape}: it would be (batch, channels, "
+                "length). Use Dropout1d for that; give a single image a batch axis."
+            )
+        if len(shape) != 4:
+            raise ValueError(
+                f"{describe_layer(self)} expects x of shape (batch, channels, height, width); "
+                f"got {shape}. Dropout takes any shape."
+            )
+        return (*shape[:2], 1, 1)
+
+
+class Dropout3d(_Dropout):
+    """:class:`Dropout` of whole channels of ``(batch, channels, depth, height, width)``.
+
+    Parameters
+    ----------
+    p : float, default 0.5
+        Probability of a channel to be silenced, 0 to 1.
+    inplace : bool, default False
+        True is refused.
+    device, rng
+        As for :class:`Dropout`.
+
+    Notes
+    -----
+    Input ``(channels, depth, height, width)`` is one sample.
+
+    References
+    ----------
+    Tompson et al., "Efficient object localization using convolutional networks", CVPR 2015.
+    """
+
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return ``(batch, channels, 1, 1, 1)``."""
+        if len(shape) not in (4, 5):
+            raise ValueError(
+                f"{describe_layer(self)} expects x of shape (batch, channels, depth, height, "
+                f"width), or that without the batch axis; got {shape}. Dropout takes any shape."
+            )
+        return (*shape[:-3], 1, 1, 1)
+
+
+class AlphaDropout(_Dropout):
+    """Put elements to SELU's floor at random while training, keeping mean 0 and variance 1.
+
+    Parameters
+    ----------
+    p : float, default 0.5
+        Probability of an element to be put to the floor, 0 to 1; with 1 all becomes 0.
+    inplace : bool, default False
+        True is refused.
+    device, rng
+        As for :class:`Dropout`.
+
+    Notes
+    -----
+    The mask is drawn as that of :class:`Dropout`; scale and offset are derived in
+    :func:`alpha_dropout_forward`. In evaluation ``y = x``.
+
+    References
+    ----------
+    Klambauer, Unterthiner, Mayr, Hochreiter, "Self-normalizing neural networks", NIPS 2017.
+    """
+
+    forward_op, backward_op = alpha_dropout_forward, alpha_dropout_backward
+
+
+class FeatureAlphaDropout(_Dropout):
+    """:class:`AlphaDropout` of whole channels: axes 0 and 1 are batch and channels.
+
+    Parameters
+    ----------
+    p : float, default 0.5
+        Probability of a channel to be put to the floor, 0 to 1; with 1 all becomes 0.
+    inplace : bool, default False
+        True is refused.
+    device, rng
+        As for :class:`Dropout`.
+
+    References
+    ----------
+    Klambauer, Unterthiner, Mayr, Hochreiter, "Self-normalizing neural networks", NIPS 2017.
+    """
+
+    forward_op, backward_op = alpha_dropout_forward, alpha_dropout_backward
+
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return ``(batch, channels, 1, ...)``."""
+        if len(shape) < 2:
+            raise ValueError(
+                f"{describe_layer(self)} expects x of shape (batch, channels, ...); got {shape}"
+            )
+        return shape[:2] + (1,) * (len(shape) - 2)

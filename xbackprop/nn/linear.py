@@ -1,5 +1,6 @@
-"""Linear maps: every output is a weighted sum of all inputs."""
+"""The linear map, and the map that does nothing."""
 
+import math
 from typing import Any
 
 from xbackprop.backend.array_module import Array
@@ -69,6 +70,25 @@ def linear_backward(
     grad_weight = grad_rows.T.dot(flatten_rows(x)) if weight_grad else None
     grad_bias = grad_rows.sum(axis=0) if bias_grad else None
     return grad_input, grad_weight, grad_bias
+
+
+def accumulate_gradients(
+    weight: Parameter,
+    bias: Parameter | None,
+    grad_output: Array,
+    saved: Any,
+    input_grad: bool,
+) -> Array | None:
+    """Add ``g^T x`` and the sum of ``g`` to the gradients; return ``g W`` where it is wanted."""
+    has_bias_grad = bias is not None and bias.requires_grad
+    grad_input, grad_weight, grad_bias = linear_backward(
+        grad_output, *saved, input_grad, weight.requires_grad, has_bias_grad
+    )
+    if grad_weight is not None:
+        weight.accumulate(grad_weight)
+    if bias is not None and grad_bias is not None:
+        bias.accumulate(grad_bias)
+    return grad_input
 
 
 class Linear(Module):
@@ -150,32 +170,20 @@ class Linear(Module):
         weight = self.weight.value
         x = self.check_input("x", x, weight)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(self._explain_shape(x.shape))
+            raise ValueError(self.explain_shape(x.shape, self.in_features))
         bias = self.bias
         return linear_forward(x, weight, None if bias is None else bias.value)
 
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
         """Add ``g^T x`` and ``sum of g``; return ``g W``."""
-        weight, bias = self.weight, self.bias
-        has_bias_grad = bias is not None and bias.requires_grad
-        grad_input, grad_weight, grad_bias = linear_backward(
-            grad_output, *saved, input_grad, weight.requires_grad, has_bias_grad
-        )
-        if grad_weight is not None:
-            weight.accumulate(grad_weight)
-        if bias is not None and grad_bias is not None:
-            bias.accumulate(grad_bias)
-        return grad_input
+        return accumulate_gradients(self.weight, self.bias, grad_output, saved, input_grad)
 
-    def _explain_shape(self, shape: tuple[int, ...]) -> str:
-        product = 1
-        for length in shape[1:]:
-            product *= length
-        fits = len(shape) > 2 and product == self.in_features
+    def explain_shape(self, shape: tuple[int, ...], in_features: int | str) -> str:
+        """Return the message for an input whose shape does not fit."""
+        fits = len(shape) > 2 and math.prod(shape[1:]) == in_features
         hint = "Add Flatten before it." if fits else "Its last axis must match in_features."
         return (
-            f"{describe_layer(self)} expects x of shape (..., {self.in_features}); "
-            f"got {shape}. {hint}"
+            f"{describe_layer(self)} expects x of shape (..., {in_features}); got {shape}. {hint}"
         )
 
     def extra_repr(self) -> str:

@@ -24,17 +24,26 @@ def shifted_logsumexp(x: Array, axis: int = -1) -> tuple[Array, Array]:
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
-    """Return ``exp(x) / sum(exp(x))`` along ``axis``."""
+    """Return ``exp(x) / sum(exp(x))`` along ``axis``.
+
+    Rows of only ``-inf``, and rows with ``inf``, give NaN, as in PyTorch.
+    """
+    if not x.size:
+        return x.copy()
     # Not exp(x - logsumexp(x)): at 1e4 the sum's logarithm has lost three of float32's digits.
-    numerator = get_array_module(x).exp(x - _finite_maximum(x, axis))
-    return numerator / numerator.sum(axis=axis, keepdims=True)
+    output = get_array_module(x).exp(x - x.max(axis=axis, keepdims=True))
+    output /= output.sum(axis=axis, keepdims=True)
+    return output
 
 
 def log_softmax(x: Array, axis: int = -1) -> Array:
-    """Return ``x - logsumexp(x)`` along ``axis``."""
+    """Return ``x - logsumexp(x)`` along ``axis``; NaN where :func:`softmax` gives NaN."""
+    if not x.size:
+        return x.copy()
     xp = get_array_module(x)
-    shifted = x - _finite_maximum(x, axis)
-    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+    output = x - x.max(axis=axis, keepdims=True)
+    output -= xp.log(xp.exp(output).sum(axis=axis, keepdims=True))
+    return output
 
 
 def _finite_maximum(x: Array, axis: int) -> Array:

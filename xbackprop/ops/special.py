@@ -40,39 +40,51 @@ def erf(x: Array) -> Array:
     """
     xp = get_array_module(x)
     magnitude = xp.abs(x)
-    one = xp.ones_like(x)
-    small = xp.minimum(magnitude, 0.5 * one)
+    small = xp.minimum(magnitude, 0.5)
     square = small * small
     inner = small * _polynomial(square, _SMALL_P) / _polynomial(square, _SMALL_Q)
-    middle = xp.minimum(xp.maximum(magnitude, 0.46875 * one), 4.0 * one)
+    middle = xp.clip(magnitude, 0.46875, 4.0)
     outer_middle = 1.0 - xp.exp(-middle * middle) * (
         _polynomial(middle, _MIDDLE_P) / _polynomial(middle, _MIDDLE_Q)
     )
-    large = xp.minimum(xp.maximum(magnitude, 4.0 * one), 6.5 * one)  # beyond: 1 to the last bit
+    large = xp.clip(magnitude, 4.0, 6.5)  # beyond: 1 to the last bit
     inverse = 1.0 / (large * large)
     tail = inverse * _polynomial(inverse, _LARGE_P) / _polynomial(inverse, _LARGE_Q)
     outer_large = 1.0 - xp.exp(-large * large) * (_INVERSE_ROOT_PI - tail) / large
     outer = xp.where(magnitude <= 4.0, outer_middle, outer_large)
-    result = xp.copysign(xp.where(magnitude <= 0.46875, inner, outer), x)
-    return xp.where(xp.isnan(x), x, result).astype(x.dtype)
+    return xp.copysign(xp.where(magnitude <= 0.46875, inner, outer), x)
 
 
 def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
     """Evaluate by Horner's rule, highest power first."""
     result = x * coefficients[0] + coefficients[1]
     for coefficient in coefficients[2:]:
-        result = result * x + coefficient
+        result *= x
+        result += coefficient
     return result
 
 
 def sigmoid(x: Array) -> Array:
     """Return ``1 / (1 + exp(-x))`` without overflow on either side."""
     xp = get_array_module(x)
-    z = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, 1.0 / (1.0 + z), z / (1.0 + z)).astype(x.dtype)
+    # Where x < 0 both sides of the fraction are taken times exp(x).
+    return xp.exp(xp.minimum(x, 0)) / (1 + xp.exp(-xp.abs(x)))
+
+
+def sigmoid_and_slope(x: Array) -> tuple[Array, Array]:
+    """Return ``s = sigmoid(x)`` and its derivative ``s (1 - s)``, with all its digits at both ends.
+
+    Of ``z = exp(-|x|)`` the derivative is ``z / (1 + z)^2`` on either side.
+    """
+    xp = get_array_module(x)
+    slope = xp.exp(-xp.abs(x))
+    denominator = 1 + slope
+    slope /= denominator
+    slope /= denominator
+    return xp.exp(xp.minimum(x, 0)) / denominator, slope
 
 
 def softplus(x: Array) -> Array:
     """Return ``log(1 + exp(x))`` without overflow."""
     xp = get_array_module(x)
-    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x)))
+    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))

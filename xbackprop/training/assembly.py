@@ -12,7 +12,7 @@ from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device
 from xbackprop.backend.transfer import to_device
 from xbackprop.initializers import placeholders
-from xbackprop.module.state import walk
+from xbackprop.module.state import initialize_lazy, walk
 from xbackprop.training.header import TensorEntry
 from xbackprop.training.sections import EXTRA, Sections
 
@@ -54,6 +54,7 @@ def assemble(sections: Sections, types: Iterable[type[nn.Module]], place: Device
     try:
         with placeholders():
             model = nn.from_config(sections.architecture, types=types)
+            initialize_lazy(model, file.table)
         slots = compare(model, sections)
         parameters = dict(model.named_parameters())
         for path in sections.frozen:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
-from xbackprop.backend.transfer import asarray
 from xbackprop.dispatch import op
+from xbackprop.initializers import given
 from xbackprop.module import describe_layer
 from xbackprop.nn.losses.base import Loss, check_floats, check_number, mean_factor, reduce_loss
 from xbackprop.nn.losses.class_indices import (
@@ -141,7 +141,7 @@ class MultiMarginLoss(Loss):
         self.p = int(p)
         self.margin = check_number(self, "margin", margin)
         if weight is not None:
-            self.register_buffer("weight", asarray(weight))
+            self.register_buffer("weight", given(weight))
 
     def forward(self, output: Array, target: Array) -> tuple[Array, Any]:
         """Compare scores ``(batch, classes)`` with labels ``(batch,)``; one sample has no batch."""

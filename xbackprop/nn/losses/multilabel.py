@@ -3,8 +3,8 @@
 from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
-from xbackprop.backend.transfer import asarray
 from xbackprop.dispatch import op
+from xbackprop.initializers import given
 from xbackprop.module import describe_layer
 from xbackprop.nn.losses.base import (
     Loss,
@@ -160,7 +160,7 @@ class MultiLabelSoftMarginLoss(Loss):
     def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
         if weight is not None:
-            self.register_buffer("weight", asarray(weight))
+            self.register_buffer("weight", given(weight))
 
     def forward(self, output: Array, target: Array) -> tuple[Array, Any]:
         """Compare logits ``(..., classes)`` with 0 and 1, or probabilities, of the same shape."""

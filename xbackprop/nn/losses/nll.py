@@ -3,8 +3,8 @@
 from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
-from xbackprop.backend.transfer import asarray
 from xbackprop.dispatch import op
+from xbackprop.initializers import given
 from xbackprop.nn.losses.base import Loss, check_floats, check_index
 from xbackprop.nn.losses.class_indices import (
     check_class_target,
@@ -85,7 +85,7 @@ class NLLLoss(Loss):
         super().__init__(reduction)
         self.ignore_index = check_index(self, "ignore_index", ignore_index)
         if weight is not None:
-            self.register_buffer("weight", asarray(weight))
+            self.register_buffer("weight", given(weight))
 
     def forward(self, log_probs: Array, target: Array) -> tuple[Array, Any]:
         """Compare log-probabilities ``(batch, classes, ...)`` with classes ``(batch, ...)``."""

@@ -1,0 +1,119 @@
+"""What `test_edges.py` feeds to layers: rows, and arrays where float32 overflows and underflows.
+
+A row is a name, how to make the layer here and in PyTorch, and what it takes of an array of
+samples: itself, or itself and targets, as losses do. The first axis of the output is that of the
+samples, so losses come with reduction="none".
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xbackprop import nn
+from xbackprop.module import Module
+
+INF = float("inf")
+EDGES = [0.0] + [sign * v for v in (1e-45, 1e-38, 88, 89, 104, 1e4, 3e38) for sign in (1, -1)]
+
+
+def one_input(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    return (x,)
+
+
+@dataclass(frozen=True)
+class EdgeRow:
+    name: str
+    make: Callable[[], Module]
+    torch: Callable[[Any], Any]  # takes the module `torch`
+    inputs: Callable[[np.ndarray], tuple[np.ndarray, ...]] = one_input
+
+
+@dataclass(frozen=True)
+class PyTorchDiffers:
+    """Where PyTorch's pattern is not followed: in which places, what comes there, and why."""
+
+    row: str
+    part: str  # "output" or "gradient"
+    where: Callable[[np.ndarray], np.ndarray]  # takes the samples, gives a mask of the part
+    ours: str
+    theirs: str
+    reason: str
+
+
+def edge_samples() -> np.ndarray:
+    """Every edge: alone among ordinary numbers, four times, beside -inf; and nothing but -inf."""
+    samples = [[-INF] * 4, [3e38, -3e38, 0.0, 1.0]]
+    for v in EDGES:
+        samples += [[v] * 4, [v, 0.0, 1.0, -1.0], [1.0, v, -INF, 0.5], [-INF, v, v, v]]
+    return np.array(samples, np.float32)
+
+
+def random_batches(rng: np.random.Generator, magnitude: float, count: int = 64) -> np.ndarray:
+    """Batches of 16 samples of 16: half of them of neighbours, which share their trouble."""
+    centers = np.sort(magnitude * rng.normal(size=count * 16)).reshape(count, 16, 1)
+    near = centers * (1 + 0.02 * rng.normal(size=(count, 16, 16)))
+    apart = magnitude * rng.normal(size=(count, 16, 16))
+    return np.concatenate([near, apart]).astype(np.float32)
+
+
+def same(name: str, *arguments: Any, **options: Any) -> EdgeRow:
+    """A layer of the same name and arguments in both libraries."""
+    shown = ", ".join([*map(repr, arguments), *(f"{k}={v}" for k, v in options.items())])
+    return EdgeRow(
+        f"{name}({shown})",
+        lambda: getattr(nn, name)(*arguments, **options),
+        lambda torch: getattr(torch.nn, name)(*arguments, **options),
+    )
+
+
+ACTIVATIONS = [
+    *map(
+        same,
+        "ReLU ReLU6 Hardtanh LeakyReLU PReLU ELU CELU SELU Sigmoid LogSigmoid Hardsigmoid "
+        "Tanh Softsign Softplus GELU SiLU Mish Hardswish GLU Hardshrink Softshrink "
+        "Tanhshrink".split(),
+    ),
+    EdgeRow("RReLU()", lambda: nn.RReLU(rng=0), lambda torch: torch.nn.RReLU()),
+    same("Threshold", 0.1, 20),
+    same("LeakyReLU", -2),
+    same("ELU", 0.5),
+    same("CELU", 0.3),
+    same("Softplus", 2.5, threshold=5),
+    same("Softplus", threshold=200),
+    same("GELU", "tanh"),
+    same("Hardshrink", 0),
+    same("Softshrink", 0),
+    same("Softmax", -1),
+    same("Softmin", -1),
+    same("LogSoftmax", -1),
+    EdgeRow(
+        "Softmax2d()",
+        nn.Softmax2d,
+        lambda torch: torch.nn.Softmax2d(),
+        lambda x: (x[:, :, None, None],),
+    ),
+]
+
+EDGE_ROWS = [*ACTIVATIONS]
+
+SIGMOID_AT_MINUS_89 = (
+    "PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is 2e-39"
+)
+
+DIFFERENCES = [
+    PyTorchDiffers(
+        "GELU()", "output", lambda x: x == np.float32(3e38), ours="finite", theirs="inf",
+        reason="oneDNN multiplies x by 1 + erf(...) = 2 before it halves; PyTorch's own kernel, "
+        "which runs on single numbers, in float64 and without oneDNN, gives 3e38 as well",
+    ),
+    PyTorchDiffers(
+        "GLU()", "output", lambda x: (x[:, :2] == -INF) & (x[:, 2:] == -89),
+        ours="-inf", theirs="nan", reason=SIGMOID_AT_MINUS_89,
+    ),
+    PyTorchDiffers(
+        "GLU()", "gradient", lambda x: np.tile((x[:, :2] == -INF) & (x[:, 2:] == -89), 2),
+        ours="-inf", theirs="nan", reason=SIGMOID_AT_MINUS_89,
+    ),
+]  # fmt: skip

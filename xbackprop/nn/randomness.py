@@ -1,0 +1,43 @@
+"""Layers that draw random bits: who owns the key and the counter."""
+
+from typing import Any
+
+import numpy as np
+
+from xbackprop.backend.array_module import Array
+from xbackprop.backend.device import Device
+from xbackprop.initializers import RandomSource, as_generator, initial
+from xbackprop.module import Module, describe_layer
+from xbackprop.ops.random_bits import new_state, next_call, random_bits
+
+
+class RandomLayer(Module):
+    """A layer that draws Philox bits of (key, call number, position): the same on every device.
+
+    Parameters
+    ----------
+    device : str or Device, optional
+        Where the random counter lives; None is the default device.
+    rng : Generator, int or None
+        Draws the key of the random stream.
+    """
+
+    def __init__(self, device: str | Device | None, rng: RandomSource) -> None:
+        state = initial((4,), np.uint32, lambda: new_state(as_generator(rng)), device)
+        self.register_buffer("random_state", state, persistent=False)
+
+    def reset_parameters(self, rng: RandomSource = None) -> None:
+        """Draw a new key and start counting at zero."""
+        self.load_extra_state({"random_state": new_state(as_generator(rng))})
+
+    def check_random_input(self, x: Any) -> None:
+        """Check that an input is an array of floats on the device of the counter."""
+        self.check_device("x", x, self.read_buffer("random_state"))
+        if x.dtype.kind != "f":
+            raise TypeError(f"{describe_layer(self)} expects x of a float dtype; got {x.dtype}")
+
+    def draw_bits(self, shape: tuple[int, ...]) -> Array:
+        """Return 32 fresh random bits per element; the counter moves when the call succeeds."""
+        state = self.read_buffer("random_state")
+        self.update_buffer("random_state", next_call(state))
+        return random_bits(state, shape)

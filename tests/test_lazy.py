@@ -123,7 +123,9 @@ def test_tied_parameters_stay_tied(xb_device: Device) -> None:
     model = nn.Sequential(nn.LazyLinear(3), nn.LazyLinear(3))
     model[1].weight = model[0].weight
     rebuilt = nn.from_config(model.config())
-    rebuilt.load_state_dict(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).state_dict())
+    source = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    source[1].weight = source[0].weight
+    rebuilt.load_state_dict(source.state_dict())
     assert type(rebuilt[0].weight) is nn.Parameter
     assert rebuilt[1].weight is rebuilt[0].weight
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xbackprop.module.lazy import UninitializedParameter
 from xbackprop.module.parameter import Parameter
 from xbackprop.module.state import walk, walk_parameters
 
@@ -81,11 +82,12 @@ def _tie(modules: Mapping[str, "Module"], first: str, second: str) -> None:
     for path in (first, second):
         owner, _, name = path.rpartition(".")
         parameter = vars(modules[owner]).get(name) if owner in modules else None
-        if not isinstance(parameter, Parameter):
+        if not isinstance(parameter, (Parameter, UninitializedParameter)):
             raise ValueError(f"config ties {path!r}, which is no parameter")
         found.append((modules[owner], name, parameter))
     (_, _, kept), (place, name, replaced) = found
-    if kept.shape != replaced.shape:
+    is_open = isinstance(replaced, UninitializedParameter) and replaced.fits(kept.shape)
+    if kept.shape != replaced.shape and not is_open:
         raise ValueError(f"config ties {first!r} to {second!r}, which has another shape")
     setattr(place, name, kept)
 

@@ -128,8 +128,9 @@ def check_module(container: str, name: str, value: Any) -> None:
         raise ValueError(f"{container} expects names without a dot, not empty; got {name!r}")
     if not isinstance(value, Module):
         hint = "; call it to make a layer" if isinstance(value, type) else ""
+        which = name if name.isdigit() else repr(name)
         raise TypeError(
-            f"{container} expects modules; argument {name!r} is {type(value).__name__}{hint}"
+            f"{container} expects modules; argument {which} is {type(value).__name__}{hint}"
         )
 
 

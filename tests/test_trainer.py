@@ -450,6 +450,38 @@ def test_accuracy_by_loss(xb_device: Device) -> None:
         assert (row.train_accuracy, row.test_accuracy) == (None, None)
 
 
+@pytest.mark.parametrize("samples", [3, 4, 40])
+def test_accuracy_by_scores_of_classes(samples: int, xb_device: Device) -> None:
+    X, y = classes(samples)
+    likely = np.eye(3)[y] * 0.7 + 0.1
+    for loss_fn, target, layers in (
+        (nn.CrossEntropyLoss(), likely, []),
+        (nn.MultiMarginLoss(), y, []),
+        (nn.NLLLoss(), y, [nn.LogSoftmax(1)]),
+        (nn.NLLLoss(), y, [nn.GELU(), nn.AlphaDropout(0.2), nn.LogSoftmax(1)]),
+    ):
+        model = nn.Sequential(nn.Linear(4, 3), *layers, rng=0)
+        trainer = xb.Trainer(model, loss_fn, xb.optim.SGD(model.parameters(), lr=0.1))
+        expected = (trainer.predict(X).argmax(axis=1) == y).mean()
+        assert trainer.evaluate(X, target, batch_size=3).accuracy == expected
+    with pytest.raises(ValueError, match="NLLLoss: label 3 at index"):
+        trainer.fit(X, np.where(np.arange(samples) == 1, 3, y))  # on the host, before anything
+
+
+@pytest.mark.parametrize("weight", [None, [1.0, 0.25, 3.0]])
+def test_mean_of_log_likelihoods_does_not_depend_on_batches(
+    weight: Any, xb_device: Device
+) -> None:
+    X, y = classes(47)
+    y = np.where(np.arange(47) % 5 == 0, -100, y)
+    model = nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(1), rng=0)
+    trainer = xb.Trainer(model, nn.NLLLoss(weight), xb.optim.SGD(model.parameters()))
+    whole = trainer.evaluate(X, y, batch_size=47)
+    parts = trainer.evaluate(X, y, batch_size=7)
+    assert parts.accuracy == whole.accuracy
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
+
+
 def test_accuracy_counted_by_the_caller(xb_device: Device) -> None:
     """A sample counts when all its answers are right."""
     rng = np.random.default_rng(0)

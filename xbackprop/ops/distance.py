@@ -8,33 +8,39 @@ from xbackprop.dispatch import op
 
 
 @op(formula="output = (abs(x1 - x2 + eps) ** p).sum(-1) ** (1 / p)")
-def pairwise_distance_forward(x1: Array, x2: Array, p: float, eps: float) -> tuple[Array, Any]:
+def pairwise_distance_forward(
+    x1: Array, x2: Array, p: float, eps: float, keepdim: bool = False
+) -> tuple[Array, Any]:
     """Compute ``y = |x1 - x2 + eps|``, the p-norm over the last axis.
 
     Parameters
     ----------
-    x1, x2 : array of float, shape (..., n)
-        They broadcast.
+    x1, x2 : array of float
+        Of one shape.
     p : float
-        Exponent of the norm; 0 counts what is not 0, ``inf`` takes the largest. Not negative.
+        Exponent of the norm; 0 counts what is not 0, an infinite one takes the extreme.
     eps : float
         Added to every difference.
+    keepdim : bool, default False
+        Keep the last axis, with length 1.
 
     Returns
     -------
-    output : array, shape (...)
+    output : array
     saved : (difference, norm, p)
         The norm with a last axis of length 1.
 
     Notes
     -----
     With ``d = x1 - x2 + eps``: ``dy/dd_i = sign(d_i) (|d_i| / y)^(p - 1)``, and 0 where ``d_i`` or
-    ``y`` is 0. ``dLoss/dx2`` is its negative.
+    ``y`` is 0. ``dLoss/dx2`` is its negative. For infinite ``p`` the extreme differences share the
+    gradient; for ``p = 0`` there is none.
     """
     difference = x1 - x2
     difference += eps
     norm = _p_norm(difference, p)
-    return norm.reshape(norm.shape[:-1]), (difference, norm, p)
+    output = norm if keepdim else norm.reshape(norm.shape[:-1])
+    return output, (difference, norm, p)
 
 
 def _p_norm(x: Array, p: float) -> Array:
@@ -45,9 +51,10 @@ def _p_norm(x: Array, p: float) -> Array:
         return xp.abs(x).sum(axis=-1, keepdims=True)
     if p == 2:
         return xp.sqrt((x * x).sum(axis=-1, keepdims=True))
-    if p == math.inf:
-        return xp.abs(x).max(axis=-1, keepdims=True)
-    return xp.power(xp.power(xp.abs(x), p).sum(axis=-1, keepdims=True), 1 / p)
+    if math.isinf(p):
+        extreme = xp.max if p > 0 else xp.min
+        return extreme(xp.abs(x), axis=-1, keepdims=True)
+    return (xp.abs(x) ** p).sum(axis=-1, keepdims=True) ** (1 / p)
 
 
 @op(
@@ -69,7 +76,8 @@ def pairwise_distance_backward(
     sign = (difference > 0).astype(size.dtype) - (difference < 0).astype(size.dtype)
     if p == 1:
         return sign * grad_output
-    if p == math.inf:  # several largest ones share it evenly, as in PyTorch
-        is_largest = ((size == norm) | (xp.isnan(size) & xp.isnan(norm))).astype(size.dtype)
-        return sign * is_largest * (grad_output / is_largest.sum(axis=-1, keepdims=True))
-    return xp.where(size == 0, 0, sign * xp.power(size / norm, p - 1) * grad_output)
+    if math.isinf(p):  # several extreme ones share it evenly, as in PyTorch
+        is_extreme = ((size == norm) | (xp.isnan(size) & xp.isnan(norm))).astype(size.dtype)
+        return sign * is_extreme * (grad_output / is_extreme.sum(axis=-1, keepdims=True))
+    slope = sign * (size / norm) ** (p - 1) * grad_output
+    return xp.where((size == 0) | (norm == 0), 0, slope)

@@ -8,7 +8,7 @@ from xbackprop.backend.array_module import Array, is_device_array
 from xbackprop.backend.device import Device, resolve_device
 from xbackprop.backend.transfer import to_device
 from xbackprop.data.arrays import as_host_array, is_float_dtype
-from xbackprop.nn import CrossEntropyLoss, Module
+from xbackprop.nn import CrossEntropyLoss, Module, NLLLoss
 from xbackprop.nn.losses import check_class_indices
 from xbackprop.training.metrics import count_classes
 
@@ -50,13 +50,14 @@ class Door:
 
     def check_labels(self, y: Any) -> None:
         """Look at class indices while they are on the host, before anything moves."""
-        if not isinstance(self.loss_fn, CrossEntropyLoss) or is_device_array(y):
+        if not isinstance(self.loss_fn, (CrossEntropyLoss, NLLLoss)) or is_device_array(y):
             return
         classes = count_classes(self.model)
         labels = np.asarray(y)
         # With further axes the classes lie along axis 1, where only the loss can count them.
         if classes is not None and labels.dtype.kind in "iu" and labels.ndim <= 1:
-            check_class_indices("CrossEntropyLoss", labels, classes, self.loss_fn.ignore_index)
+            name = type(self.loss_fn).__name__
+            check_class_indices(name, labels, classes, self.loss_fn.ignore_index)
 
     def _move(self, array: Array) -> Array:
         return array if is_device_array(array) else to_device(array, self.device)

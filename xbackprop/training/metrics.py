@@ -10,22 +10,31 @@ from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import device_of
 from xbackprop.backend.transfer import to_host
 from xbackprop.nn import (
+    GELU,
     BCELoss,
     BCEWithLogitsLoss,
     CrossEntropyLoss,
-    Dropout,
     Identity,
     Linear,
+    LogSoftmax,
     Module,
+    MultiMarginLoss,
+    NLLLoss,
+    PReLU,
     Recompute,
-    ReLU,
     Residual,
     Sequential,
-    Sigmoid,
-    Tanh,
+    Softmax,
+    Softmax2d,
+    Softmin,
 )
+from xbackprop.nn.activations import Elementwise
+from xbackprop.nn.randomness import RandomLayer
 
-_KEEPS_FEATURES = (Dropout, Identity, ReLU, Sigmoid, Tanh)
+_KEEPS_FEATURES = (
+    Elementwise, GELU, Identity, LogSoftmax, PReLU, RandomLayer, Softmax, Softmax2d, Softmin,
+)  # fmt: skip
+_OF_CLASSES = (CrossEntropyLoss, MultiMarginLoss, NLLLoss)  # the largest score is the answer
 
 
 class RunningMeans:
@@ -139,8 +148,10 @@ def plain_number(value: Any) -> Any:
 
 def _count(loss_fn: Module, target: Array) -> tuple[Any, Any]:
     """Return what a batch's mean loss was divided by, or in proportion to it, and the answers."""
-    if not isinstance(loss_fn, CrossEntropyLoss):
+    if not isinstance(loss_fn, (CrossEntropyLoss, NLLLoss)):
         return (len(target) if target.ndim else 1), target.size
+    if target.dtype.kind == "f":  # probabilities of the classes
+        return (len(target) if target.ndim > 1 else 1), target.size // target.shape[_axis(target)]
     counted = target != loss_fn.ignore_index
     weight = dict(loss_fn.own_buffers(persistent=True)).get("weight")
     answers = counted.sum()
@@ -149,6 +160,11 @@ def _count(loss_fn: Module, target: Array) -> tuple[Any, Any]:
     xp = get_array_module(target)
     one_hot = xp.expand_dims(target, -1) == xp.arange(len(weight))
     return xp.where(one_hot & xp.expand_dims(counted, -1), weight, 0).sum(), answers
+
+
+def _axis(scores: Array) -> int:
+    """Return the axis along which the classes lie."""
+    return 1 if scores.ndim > 1 else 0
 
 
 def count_correct(loss_fn: Module, output: Array, target: Array) -> Array | None:
@@ -165,10 +181,13 @@ def count_correct(loss_fn: Module, output: Array, target: Array) -> Array | None
     -------
     array of int64, shape (), or None
     """
-    if isinstance(loss_fn, CrossEntropyLoss):
-        axis = 1 if output.ndim > 1 else 0
-        is_right = output.argmax(axis=axis) == target
-        return (is_right & (target != loss_fn.ignore_index)).sum()
+    if isinstance(loss_fn, _OF_CLASSES):
+        if target.dtype.kind == "f":  # probabilities: the likeliest class is the right one
+            return (output.argmax(axis=_axis(output)) == target.argmax(axis=_axis(target))).sum()
+        is_right = output.argmax(axis=_axis(output)) == target
+        if isinstance(loss_fn, (CrossEntropyLoss, NLLLoss)):
+            is_right = is_right & (target != loss_fn.ignore_index)
+        return is_right.sum()
     if isinstance(loss_fn, (BCELoss, BCEWithLogitsLoss)):
         threshold = 0.5 if isinstance(loss_fn, BCELoss) else 0.0
         return ((output > threshold) == (target > 0.5)).sum()

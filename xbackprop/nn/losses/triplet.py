@@ -6,6 +6,7 @@ from typing import Any
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.module import Module
+from xbackprop.nn.distances import PairwiseDistance
 from xbackprop.nn.losses.base import (
     Loss,
     check_floats,
@@ -14,8 +15,6 @@ from xbackprop.nn.losses.base import (
     reduce_loss,
 )
 from xbackprop.nn.losses.margin import check_same_axes
-from xbackprop.ops.broadcast import sum_to_shape
-from xbackprop.ops.distance import pairwise_distance_backward, pairwise_distance_forward
 
 
 @op(formula="loss = maximum(margin + positive - negative, 0).mean()")
@@ -100,25 +99,15 @@ class TripletMarginLoss(Loss):
         self.p = p
         self.eps = check_number(self, "eps", eps)
         self.swap = swap
+        self.distance_function = PairwiseDistance(p, eps)
 
     def forward(self, anchor: Array, positive: Array, negative: Array) -> tuple[Array, Any]:
         """Compare vectors ``(..., n)``; the three broadcast."""
-        triplet = _check_triplet(self, anchor, positive, negative)
-        found = [
-            _distance_forward(one, other, self.p, self.eps)
-            for one, other in _pairs(*triplet, swap=self.swap)
-        ]
-        distances = [distance for distance, _ in found]
-        loss, hinge = triplet_margin_forward(
-            *distances, margin=self.margin, reduction=self.reduction
-        )
-        return loss, (hinge, [saved for _, saved in found])
+        return _forward(self, anchor, positive, negative)
 
     def backward(self, grad_output: Any, saved: Any, *, all_inputs: bool = False) -> Any:
         """Return the gradients of anchor, positive and negative; there is no other input."""
-        hinge, of_pairs = saved
-        grads = triplet_margin_backward(grad_output, *hinge, reduction=self.reduction)
-        return _join(map(_distance_backward, grads, of_pairs))
+        return _backward(self, grad_output, saved)
 
 
 class TripletMarginWithDistanceLoss(Loss):
@@ -157,28 +146,39 @@ class TripletMarginWithDistanceLoss(Loss):
                 f"TripletMarginWithDistanceLoss(distance_function={name}): it has no backward. "
                 "Give a Module with forward(x1, x2) and backward."
             )
-        self.distance_function = distance_function
+        self.distance_function = distance_function or PairwiseDistance()
         self.margin = check_number(self, "margin", margin, above=0)
         self.swap = swap
 
     def forward(self, anchor: Array, positive: Array, negative: Array) -> tuple[Array, Any]:
         """Compare three inputs with the same number of axes, as the distance takes them."""
-        triplet = _check_triplet(self, anchor, positive, negative)
-        own = self.distance_function
-        measure = _distance_forward if own is None else own.forward
-        found = [measure(one, other) for one, other in _pairs(*triplet, swap=self.swap)]
-        distances = [distance for distance, _ in found]
-        loss, hinge = triplet_margin_forward(
-            *distances, margin=self.margin, reduction=self.reduction
-        )
-        return loss, (hinge, [saved for _, saved in found])
+        return _forward(self, anchor, positive, negative)
 
     def backward(self, grad_output: Any, saved: Any, *, all_inputs: bool = False) -> Any:
         """Return the gradients of anchor, positive and negative; there is no other input."""
-        hinge, of_pairs = saved
-        grads = triplet_margin_backward(grad_output, *hinge, reduction=self.reduction)
-        own = self.distance_function
-        return _join(map(_distance_backward if own is None else own.backward, grads, of_pairs))
+        return _backward(self, grad_output, saved)
+
+
+_TripletLoss = TripletMarginLoss | TripletMarginWithDistanceLoss
+
+
+def _forward(
+    loss: _TripletLoss, anchor: Array, positive: Array, negative: Array
+) -> tuple[Array, Any]:
+    anchor, positive, negative = _check_triplet(loss, anchor, positive, negative)
+    pairs = [(anchor, positive), (anchor, negative)]
+    if loss.swap:
+        pairs.append((positive, negative))
+    found = [loss.distance_function.forward(one, other) for one, other in pairs]
+    distances = [distance for distance, _ in found]
+    value, hinge = triplet_margin_forward(*distances, margin=loss.margin, reduction=loss.reduction)
+    return value, (hinge, [saved for _, saved in found])
+
+
+def _backward(loss: _TripletLoss, grad_output: Any, saved: Any) -> tuple[Array, Array, Array]:
+    hinge, of_pairs = saved
+    grads = triplet_margin_backward(grad_output, *hinge, reduction=loss.reduction)
+    return _join(map(loss.distance_function.backward, grads, of_pairs))
 
 
 def _has_backward(distance: Any) -> bool:
@@ -193,24 +193,6 @@ def _check_triplet(
     negative = check_floats(loss, "negative", negative, anchor)
     check_same_axes(loss, {"anchor": anchor, "positive": positive, "negative": negative})
     return anchor, positive, negative
-
-
-def _pairs(
-    anchor: Array, positive: Array, negative: Array, *, swap: bool
-) -> list[tuple[Array, Array]]:
-    pairs = [(anchor, positive), (anchor, negative)]
-    return [*pairs, (positive, negative)] if swap else pairs
-
-
-def _distance_forward(x1: Array, x2: Array, p: float = 2.0, eps: float = 1e-6) -> tuple[Array, Any]:
-    distance, saved = pairwise_distance_forward(x1, x2, p, eps)
-    return distance, (saved, x1.shape, x2.shape)
-
-
-def _distance_backward(grad_output: Array, saved: Any) -> tuple[Array, Array]:
-    inner, *shapes = saved
-    grad = pairwise_distance_backward(grad_output, *inner)
-    return sum_to_shape(grad, shapes[0]), sum_to_shape(-grad, shapes[1])
 
 
 def _join(of_pairs: Iterable[tuple[Array, Array]]) -> tuple[Array, Array, Array]:

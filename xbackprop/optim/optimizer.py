@@ -11,7 +11,14 @@ from xbackprop.backend.device import device_of
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
 from xbackprop.optim.flat import FlatGroup
-from xbackprop.optim.state_dict import check_groups, check_state, dump, host_value
+from xbackprop.optim.state_dict import (
+    SCHEDULE_OPTIONS,
+    check_groups,
+    check_state,
+    dump,
+    host_entry,
+    host_value,
+)
 
 ParameterSource = Iterable[Parameter] | Iterable[dict[str, Any]]
 
@@ -39,9 +46,23 @@ class Optimizer:
         are those from before the first bad step.
     saves_step : bool
         Whether ``state_dict`` holds each parameter's number of updates, as PyTorch's does.
+    elementwise : bool
+        Whether :meth:`update` may be given all parameters of a group side by side; False calls it
+        for each parameter, in its own shape.
+    number_names : tuple of str
+        State that is one float64 number per parameter; starts as 0.
+
+    Notes
+    -----
+    The options ``foreach``, ``fused`` and ``capturable`` tell PyTorch by which kernels to make a
+    step. They are kept in the groups, where PyTorch's state dicts have them, and change nothing:
+    a group is always updated at once, from scalars on the device. ``differentiable=True`` is
+    refused.
     """
 
     saves_step = True
+    elementwise = True
+    number_names: tuple[str, ...] = ()
 
     def __init__(self, params: ParameterSource, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -71,7 +92,7 @@ class Optimizer:
         group = dict(param_group)
         params = group.pop("params")
         params = [params] if isinstance(params, Parameter) else list(params)
-        unknown = [name for name in group if name not in {*self.defaults, "initial_lr"}]
+        unknown = [name for name in group if name not in {*self.defaults, *SCHEDULE_OPTIONS}]
         if unknown:
             raise ValueError(
                 f"{type(self).__name__} has no option {', '.join(unknown)}; "
@@ -97,6 +118,12 @@ class Optimizer:
         for name in ("lr", "weight_decay", "eps", "momentum"):
             if name in group and not group[name] >= 0:
                 raise ValueError(f"{type(self).__name__} expects {name} >= 0; got {group[name]}")
+        if group.get("differentiable"):
+            raise NotImplementedError(
+                f"{type(self).__name__}: differentiable=True, gradients of the step itself"
+            )
+        if group.get("fused") and group.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
         for position, beta in enumerate(group.get("betas", ())):
             if not 0 <= beta < 1:
                 raise ValueError(
@@ -106,6 +133,12 @@ class Optimizer:
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the per-element state arrays of a group."""
         return ()
+
+    def state_shapes(
+        self, group: dict[str, Any], parameter: Parameter
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of a parameter's state arrays: its own, unless a subclass says else."""
+        return dict.fromkeys(self.state_names(group), parameter.shape)
 
     def update(
         self,
@@ -167,7 +200,7 @@ class Optimizer:
         active = [parameter for parameter in parameters if parameter.has_grad]
         if not active:
             return
-        if len(active) == len(parameters) and flat.moves_together:
+        if self.elementwise and len(active) == len(parameters) and flat.moves_together:
             flat.advance_together(finite)
             self.update(flat, flat.data, flat.grad, flat.state, flat.steps[0], finite)
         else:
@@ -260,7 +293,13 @@ class Optimizer:
                 else:
                     frozen.append(parameter)
             flats += [
-                FlatGroup(group, bucket, self.state_names(group), state)
+                FlatGroup(
+                    group,
+                    bucket,
+                    [self.state_shapes(group, parameter) for parameter in bucket],
+                    self.number_names,
+                    state,
+                )  # fmt: skip
                 for bucket in buckets.values()
             ]
         self._flats, self._frozen = flats, frozen  # only now: memory may have run out on the way
@@ -295,7 +334,7 @@ class Optimizer:
             never updated are not in it. ``param_groups`` holds the options, with numbers in place
             of parameters.
         """
-        return dump(self.param_groups, self.state, saves_step=self.saves_step)
+        return dump(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned, here or in PyTorch.
@@ -320,10 +359,7 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         # The cache stays behind; state travels as host arrays, like the parameters themselves.
         state = dict(vars(self))
-        state["_state"] = {
-            p: {name: host_value(value) for name, value in entry.items()}
-            for p, entry in self.state.items()
-        }
+        state["_state"] = {p: host_entry(self, entry) for p, entry in self.state.items()}
         state["_flats"] = []
         state["_bad_call"] = int(host_value(self._bad_call))
         return state
@@ -348,6 +384,34 @@ def masked(value: Any, finite: Any, neutral: float) -> Any:
     return device.xp.where(finite, value, neutral)
 
 
+def put(target: Array, value: Array, finite: Any) -> None:
+    """Write ``value`` into ``target``; when the step must change nothing, its own bits."""
+    target[...] = masked(value, finite, target)
+
+
+def first(step: Any, initial: Any, value: Any) -> Any:
+    """Return ``value``, or ``initial`` in the first update of a parameter."""
+    if isinstance(step, int):
+        return initial if step == 1 else value
+    return device_of(step).xp.where(step == 1, initial, value)
+
+
 def cast(value: Any, like: Array) -> Any:
-    """Round a float64 device scalar to the dtype of what it multiplies; numbers pass through."""
-    return value if isinstance(value, (int, float)) else value.astype(like.dtype)
+    """Round float64 to the dtype of what it multiplies; plain numbers do that by themselves."""
+    return float(value) if isinstance(value, (int, float)) else value.astype(like.dtype)
+
+
+def penalized(flat: FlatGroup, data: Array, grad: Array, *, is_decoupled: bool = False) -> Array:
+    """Return the gradient to descend: negated to climb, plus ``weight_decay * data`` if coupled."""
+    if flat.group.get("maximize"):
+        grad = -grad
+    if flat.group["weight_decay"] and not is_decoupled:
+        grad = grad + data * cast(flat.scalar("weight_decay", flat.group["weight_decay"]), data)
+    return grad
+
+
+def decay(flat: FlatGroup, data: Array, lr: Any, finite: Any) -> None:
+    """Take the share ``lr * weight_decay`` of the weights away: decoupled weight decay."""
+    if flat.group["weight_decay"]:
+        share = lr * flat.scalar("weight_decay", flat.group["weight_decay"])
+        data *= cast(masked(1 - share, finite, 1.0), data)

@@ -5,7 +5,7 @@ from typing import Any
 from xbackprop.backend.array_module import Array
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
-from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, masked
+from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, masked, penalized
 
 
 @op(formula="data_new = data - lr * grad")
@@ -52,6 +52,10 @@ class SGD(Optimizer):
         Look ahead; needs momentum and no dampening.
     maximize : bool, default False
         Climb instead of descending.
+    foreach, fused : bool, optional
+        Without effect, see :class:`Optimizer`.
+    differentiable : bool, default False
+        True is refused.
 
     References
     ----------
@@ -77,6 +81,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -85,6 +92,9 @@ class SGD(Optimizer):
             "weight_decay": weight_decay,
             "nesterov": nesterov,
             "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
         }
         super().__init__(params, defaults)
 
@@ -110,10 +120,7 @@ class SGD(Optimizer):
         """Descend one step."""
         group = flat.group
         lr = cast(flat.scalar("lr", group["lr"]), data)
-        if group["maximize"]:
-            grad = -grad
-        if group["weight_decay"]:
-            grad = grad + data * cast(flat.scalar("weight_decay", group["weight_decay"]), data)
+        grad = penalized(flat, data, grad)
         if not group["momentum"]:
             sgd_update(data, grad, lr, finite)
             return

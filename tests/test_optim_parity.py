@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from needs_torch import import_torch
-from optimizer_cases import OPTIMIZERS, OptimizerCase, course, grouped, initial, run_ours
+from optimizer_cases import OPTIMIZERS, OptimizerCase, course, initial, run_ours
 
 import xbackprop as xb
 from xbackprop.testing import TOLERANCES
@@ -18,7 +18,9 @@ from xbackprop.testing import TOLERANCES
 pytestmark = pytest.mark.torch_parity
 
 every_optimizer = pytest.mark.parametrize(
-    "case", OPTIMIZERS, ids=lambda case: case.name.replace(" ", "-")
+    "case",
+    [case for case in OPTIMIZERS if case.is_in_pytorch],
+    ids=lambda case: case.name.replace(" ", "-"),
 )
 both_dtypes = pytest.mark.parametrize("dtype", ["float64", "float32"])
 
@@ -34,6 +36,15 @@ def _on_the_cpu() -> Any:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _default_dtype(request: Any, torch: Any) -> Any:
+    """Keep PyTorch's scalars of state (mu_product, eta, mu) in float64 too, where the rest is."""
+    dtype = request.node.callspec.params.get("dtype", "float64")
+    torch.set_default_dtype(getattr(torch, dtype))
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def assert_close(received: Any, expected: Any, dtype: str, what: str) -> None:
     tolerance = TOLERANCES[dtype].peer
     expected = expected.detach().numpy() if hasattr(expected, "detach") else expected
@@ -44,15 +55,15 @@ def assert_close(received: Any, expected: Any, dtype: str, what: str) -> None:
 
 def run_torch(case: OptimizerCase, dtype: str, torch: Any) -> tuple[list[list[np.ndarray]], Any]:
     """Return the values after every step of PyTorch's optimizer, and the optimizer."""
-    parameters = [torch.nn.Parameter(torch.from_numpy(values)) for values in initial(dtype)]
-    optimizer = case.make_torch(torch, grouped(parameters))
+    parameters = [torch.nn.Parameter(torch.from_numpy(values)) for values in initial(case, dtype)]
+    optimizer = case.make_torch(torch, case.grouped(parameters))
 
     def give_gradient(parameter: Any, grad: np.ndarray | None) -> None:
         parameter.grad = None if grad is None else torch.from_numpy(grad)
 
     history = [
         [parameter.detach().numpy().copy() for parameter in parameters]
-        for _ in course(optimizer, parameters, give_gradient, dtype)
+        for _ in course(case, optimizer, parameters, give_gradient, dtype)
     ]
     return history, optimizer
 
@@ -83,8 +94,7 @@ def test_state_dict(case: OptimizerCase, torch: Any) -> None:
     for ours_now, theirs_now in zip(
         received["param_groups"], expected["param_groups"], strict=True
     ):
-        for name, value in ours_now.items():
-            assert theirs_now[name] == value, name
+        assert ours_now == theirs_now
 
 
 class Both:
@@ -99,8 +109,8 @@ class Both:
             nn.Linear(3, 5, dtype=np.float64), nn.Tanh(), nn.Linear(5, 2, dtype=np.float64)
         )
         self.ours.load_state_dict(dict(self.theirs.state_dict()))
-        self.optimizer = case.make(self.ours.parameters())
-        self.their_optimizer = case.make_torch(torch, self.theirs.parameters())
+        self.optimizer = case.make(case.trainable(self.ours.parameters()))
+        self.their_optimizer = case.make_torch(torch, case.trainable(self.theirs.parameters()))
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([3, step])
@@ -133,7 +143,7 @@ def test_state_of_pytorch_is_loaded_and_goes_on_equal(case: OptimizerCase, torch
     for step in range(5):
         both.step_theirs(step)
     both.ours.load_state_dict(dict(both.theirs.state_dict()))
-    both.optimizer = case.make(both.ours.parameters(), lr=77.0)
+    both.optimizer = case.make(case.trainable(both.ours.parameters()), lr=77.0)
     both.optimizer.load_state_dict(both.their_optimizer.state_dict())
     for step in range(5, 10):
         both.step_ours(step)

@@ -87,11 +87,11 @@ class Adafactor(Optimizer):
 
     Notes
     -----
-    ``a_t = max(eps[1], RMS(w)) min(lr, 1 / sqrt(t))``. For two and more axes ``V`` is the product of
-    a mean over rows and one over columns of the last two axes, state ``row_var`` ``(..., n, 1)`` and
-    ``col_var`` ``(..., 1, m)``; for others it is the state ``variance``. Where ``lr`` and ``eps[0]``
-    enter is PyTorch's choice and not the paper's. An empty parameter is left alone; PyTorch fails
-    on it.
+    ``a_t = max(eps[1], RMS(w)) min(lr, 1 / sqrt(t))``. For two and more axes ``V`` is the product
+    of a mean over rows and one over columns of the last two axes, state ``row_var``
+    ``(..., n, 1)`` and ``col_var`` ``(..., 1, m)``; for others it is the state ``variance``. Where
+    ``lr`` and ``eps[0]`` enter is PyTorch's choice and not the paper's. An empty parameter is left
+    alone; PyTorch fails on it.
 
     References
     ----------

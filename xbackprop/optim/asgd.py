@@ -122,7 +122,7 @@ class ASGD(Optimizer):
             data, penalized(flat, data, grad), state["ax"], cast(1 - group["lambd"] * eta, data),
             cast(eta, data), cast(mu, data), mu == 1, finite,
         )  # fmt: skip
-        eta = lr / (1 + group["lambd"] * lr * step) ** group["alpha"]
+        eta = lr / xp.power(1 + group["lambd"] * lr * step, group["alpha"])
         mu = 1 / xp.maximum(1.0, step - group["t0"])
         state["eta"] = masked(eta, finite, state["eta"])
         state["mu"] = masked(mu, finite, state["mu"])

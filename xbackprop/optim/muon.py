@@ -23,10 +23,11 @@ def round_to_bfloat16(array: Array) -> Array:
 def orthogonalize(
     matrix: Array, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> Array:
-    """Iterate ``X = a X + (b A + c A A) X`` with ``A = X X^T``; gives nearly ``U V^T`` of ``X = U S V^T``.
+    """Iterate ``X = a X + (b A + c A A) X`` with ``A = X X^T``.
 
-    Newton and Schulz' iteration with a fifth-degree polynomial. Rounded to bfloat16 after each
-    product, as PyTorch computes it; the sums inside a product are in float32.
+    Gives nearly ``U V^T`` of ``X = U S V^T``: Newton and Schulz' iteration with a fifth-degree
+    polynomial. Rounded to bfloat16 after each product, as PyTorch computes it; the sums inside a
+    product are in float32.
     """
     xp = get_array_module(matrix)
     a, b, c = coefficients
@@ -56,7 +57,10 @@ def muon_update(
     *,
     nesterov: bool,
 ) -> None:
-    """Compute ``m = mu m + (1-mu) g`` and ``w -= lr orthogonalize(m)`` (Nesterov: of ``mu m + (1-mu) g``)."""
+    """Compute ``m = mu m + (1-mu) g`` and ``w -= lr orthogonalize(m)``.
+
+    Nesterov's look-ahead makes ``mu m + (1-mu) g`` orthogonal, with the new ``m``.
+    """
     mean = momentum_buffer * momentum + grad * (1 - momentum)
     put(momentum_buffer, mean, finite)
     direction = mean * momentum + grad * (1 - momentum) if nesterov else mean
@@ -146,8 +150,8 @@ class Muon(Optimizer):
         for parameter in group.get("params", ()):
             if len(parameter.shape) != 2:
                 raise ValueError(
-                    f"Muon expects parameters of two axes; got one of shape {parameter.shape}. Give "
-                    "it to another optimizer."
+                    f"Muon expects parameters of two axes; got one of shape {parameter.shape}. "
+                    "Give it to another optimizer."
                 )
 
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:

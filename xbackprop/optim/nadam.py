@@ -31,7 +31,10 @@ def nadam_update(
     eps: float,
     finite: Array | None = None,
 ) -> None:
-    """Compute ``m = b1 m + (1-b1) g``, ``v = b2 v + (1-b2) g^2``, ``w -= (p g + q m) / (sqrt(v / c) + eps)``."""
+    """Compute ``m = b1 m + (1-b1) g``, ``v = b2 v + (1-b2) g^2``, ``w -= (p g + q m) / d``.
+
+    ``d = sqrt(v / c) + eps``; the sizes ``p``, ``q`` and ``c = 1 - b2^t`` come computed in float64.
+    """
     xp = get_array_module(data)
     mean = exp_avg * beta1 + grad * (1 - beta1)
     put(exp_avg, mean, finite)
@@ -127,7 +130,7 @@ class NAdam(Optimizer):
         finite: Any,
     ) -> None:
         """Descend one step."""
-        group = flat.group
+        group, xp = flat.group, flat.device.xp
         lr = flat.scalar("lr", group["lr"])
         beta1, beta2 = group["betas"]
         is_decoupled = group["decoupled_weight_decay"]
@@ -135,7 +138,7 @@ class NAdam(Optimizer):
         if is_decoupled:
             decay(flat, data, lr, finite)
         mu, mu_next = (
-            beta1 * (1.0 - 0.5 * 0.96 ** (number * group["momentum_decay"]))
+            beta1 * (1.0 - 0.5 * xp.power(0.96, number * group["momentum_decay"]))
             for number in (step, step + 1)
         )
         earlier = state["mu_product"]

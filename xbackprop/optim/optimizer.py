@@ -299,7 +299,7 @@ class Optimizer:
                     [self.state_shapes(group, parameter) for parameter in bucket],
                     self.number_names,
                     state,
-                )  # fmt: skip
+                )
                 for bucket in buckets.values()
             ]
         self._flats, self._frozen = flats, frozen  # only now: memory may have run out on the way

@@ -18,21 +18,24 @@ def radam_update(
     beta2: float,
     step_size: Any,
     rectification: Any,
-    is_rectified: Any,
+    is_rectified: Any | None,
     eps: float,
     finite: Array | None = None,
 ) -> None:
     """Compute ``m = b1 m + (1-b1) g``, ``v = b2 v + (1-b2) g^2``, ``w -= a m r / (sqrt(v) + eps)``.
 
-    The last factor is 1 where ``is_rectified`` is False.
+    The last factor is 1 where ``is_rectified`` is False, and with None.
     """
     xp = get_array_module(data)
     mean = exp_avg * beta1 + grad * (1 - beta1)
     put(exp_avg, mean, finite)
     square = exp_avg_sq * beta2 + grad * grad * (1 - beta2)
     put(exp_avg_sq, square, finite)
-    scale = xp.where(is_rectified, rectification / (xp.sqrt(square) + eps), 1.0)
-    put(data, data - mean * step_size * scale, finite)
+    direction = mean * step_size
+    if is_rectified is not None:
+        scale = rectification / (xp.sqrt(square) + eps)
+        direction = xp.where(is_rectified, direction * scale, direction)
+    put(data, data - direction, finite)
 
 
 class RAdam(Optimizer):
@@ -125,7 +128,7 @@ class RAdam(Optimizer):
         correction2 = 1 - beta2**step
         longest = 2 / (1 - beta2) - 1
         length = longest - 2 * step * beta2**step / correction2
-        is_rectified: Any = False
+        is_rectified: Any = None
         rectification: Any = 1.0
         if longest > 5:  # else it never gets that long
             is_rectified = length > 5

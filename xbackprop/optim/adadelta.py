@@ -58,7 +58,7 @@ class Adadelta(Optimizer):
     Zeiler, "ADADELTA: an adaptive learning rate method", arXiv:1212.5701, algorithm 1.
     """
 
-    # The penalized gradient, square, delta, and three while the mean of its square is made.
+    # The gradient to descend, square, delta, and three while the mean of its square is made.
     scratch_arrays: ClassVar[int] = 6
 
     def __init__(

@@ -99,9 +99,9 @@ class Adafactor(Optimizer):
     algorithms 4 and 5.
     """
 
-    # As large as the largest parameter: the gradient of maximize, its square, the variance and the
-    # maximum of it, direction, and two while the weights are made.
-    scratch_arrays: ClassVar[int] = 6
+    # As large as the largest parameter: the gradient to descend, variance, direction, the new
+    # weights, and those under the mask.
+    scratch_arrays: ClassVar[int] = 5
     elementwise = False
 
     def __init__(

@@ -61,8 +61,8 @@ class Adagrad(Optimizer):
     optimization", JMLR 12, 2011, figure 1.
     """
 
-    # The penalized gradient, the sum it adds to, the new sum, and three while the weights are made.
-    scratch_arrays: ClassVar[int] = 6
+    # The gradient to descend, the sum it adds to, the new sum, the new weights, and the mask's.
+    scratch_arrays: ClassVar[int] = 5
 
     def __init__(
         self,

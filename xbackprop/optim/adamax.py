@@ -56,8 +56,8 @@ class Adamax(Optimizer):
     Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 2.
     """
 
-    # The penalized gradient, mean, largest, and three while the weights are made.
-    scratch_arrays: ClassVar[int] = 6
+    # The gradient to descend, mean, largest, the new weights and those under the mask.
+    scratch_arrays: ClassVar[int] = 5
 
     def __init__(
         self,

@@ -71,8 +71,8 @@ class ASGD(Optimizer):
     gradient descent", COMPSTAT 2010, section 4.
     """
 
-    # The penalized gradient, the new weights, and three while the mean is made.
-    scratch_arrays: ClassVar[int] = 5
+    # The gradient to descend, the new weights, the new mean, and that under the mask.
+    scratch_arrays: ClassVar[int] = 4
     number_names = ("eta", "mu")
 
     def __init__(

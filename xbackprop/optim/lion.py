@@ -52,7 +52,7 @@ class Lion(Optimizer):
     """
 
     saves_step = False
-    # The negated gradient, direction, and three while the weights or the mean are made.
+    # The gradient to descend, direction, and three while the mean is made.
     scratch_arrays: ClassVar[int] = 5
 
     def __init__(

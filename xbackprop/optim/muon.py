@@ -13,10 +13,13 @@ from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, decay, p
 
 def round_to_bfloat16(array: Array) -> Array:
     """Return float32 with the eight bits of precision of bfloat16, rounded half to even."""
-    xp = get_array_module(array)
-    bits = xp.ascontiguousarray(array.astype(np.float32)).view(np.uint32)
-    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-    return (rounded & 0xFFFF0000).view(np.float32)
+    bits = array.astype(np.float32).view(np.uint32)  # of a copy
+    half = bits >> 16
+    half &= 1
+    half += 0x7FFF  # half of the last place that is kept; one less where that is even already
+    bits += half
+    bits &= 0xFFFF0000
+    return bits.view(np.float32)
 
 
 @op
@@ -107,8 +110,8 @@ class Muon(Optimizer):
 
     saves_step = False
     elementwise = False
-    # As large as the largest parameter, at the most in float32 beside float64: mean, direction, and
-    # five inside a rounding of the iteration. The square matrices are no larger.
+    # As large as the largest parameter, at the most: mean, direction, gram, polynomial, the iterate,
+    # and four inside a rounding and its product.
     scratch_arrays: ClassVar[int] = 9
 
     def __init__(

@@ -82,8 +82,7 @@ class NAdam(Optimizer):
     Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop, algorithm 2.
     """
 
-    # Alive at the end of the update: the penalized gradient (two while it is made), mean, square,
-    # denominator, and three of the quotient.
+    # The gradient to descend, mean, square, denominator, and three of the sum of both directions.
     scratch_arrays: ClassVar[int] = 7
     number_names = ("mu_product",)
 

@@ -74,7 +74,7 @@ class RAdam(Optimizer):
     Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020, algorithm 2.
     """
 
-    # The penalized gradient, mean, square, the scale and what it is made of, and the difference.
+    # The gradient to descend, mean, square, direction, scale, and two while the weights are made.
     scratch_arrays: ClassVar[int] = 7
 
     def __init__(

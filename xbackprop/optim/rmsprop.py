@@ -72,8 +72,8 @@ class RMSprop(Optimizer):
     Graves, "Generating sequences with recurrent neural networks", arXiv:1308.0850, equation 38.
     """
 
-    # The penalized gradient, square, mean, direction, and three while the weights are made.
-    scratch_arrays: ClassVar[int] = 7
+    # The gradient to descend, mean, square, direction, the new weights, and the mask's.
+    scratch_arrays: ClassVar[int] = 6
 
     def __init__(
         self,

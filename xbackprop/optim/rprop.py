@@ -21,9 +21,11 @@ def rprop_update(
 ) -> None:
     """Compute ``s = clip(s eta(sign(g g_prev)))`` and ``w -= s sign(g)``, where the sign stayed."""
     xp = get_array_module(data)
-    agreement = grad * prev
-    factor = xp.where(agreement > 0, etas[1], xp.where(agreement < 0, etas[0], 1.0))
-    size = xp.clip(earlier_size * factor.astype(data.dtype), *step_sizes)
+    agreement = xp.sign(grad * prev)
+    factor = xp.where(agreement > 0, etas[1], agreement)
+    factor = xp.where(agreement < 0, etas[0], factor)
+    factor = xp.where(agreement == 0, 1.0, factor)
+    size = xp.clip(earlier_size * factor, *step_sizes)
     put(step_size, size, finite)
     kept = xp.where(agreement < 0, 0.0, grad)
     put(prev, kept, finite)
@@ -61,9 +63,9 @@ class Rprop(Optimizer):
     algorithm", ICNN 1993.
     """
 
-    # The negated gradient, agreement (with a bool for each comparison), factor, size, and two while
-    # the weights are made.
-    scratch_arrays: ClassVar[int] = 7
+    # The gradient to descend, agreement, factor, earlier and new step, what is kept, the new
+    # weights, and those under the mask.
+    scratch_arrays: ClassVar[int] = 8
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ def test_twenty_steps_agree_with_the_textbook(
 ) -> None:
     # Groups, changing rates, parameters without gradient, frozen, empty and of no axis.
     history, _ = run_ours(case, dtype)
-    tolerance = TOLERANCES[dtype].peer
+    tolerance = case.tolerance(dtype)
     for step, (ours, expected) in enumerate(zip(history, run_textbook(case, dtype), strict=True)):
         for number, (values, textbook) in enumerate(zip(ours, expected, strict=True)):
             assert values.dtype == dtype

@@ -45,8 +45,10 @@ def _default_dtype(request: Any, torch: Any) -> Any:
     torch.set_default_dtype(torch.float32)
 
 
-def assert_close(received: Any, expected: Any, dtype: str, what: str) -> None:
-    tolerance = TOLERANCES[dtype].peer
+def assert_close(
+    received: Any, expected: Any, dtype: str, what: str, case: OptimizerCase | None = None
+) -> None:
+    tolerance = TOLERANCES[dtype].peer if case is None else case.tolerance(dtype)
     expected = expected.detach().numpy() if hasattr(expected, "detach") else expected
     np.testing.assert_allclose(
         np.asarray(received), expected, rtol=tolerance, atol=tolerance, err_msg=what
@@ -75,7 +77,7 @@ def test_twenty_steps(case: OptimizerCase, dtype: str, torch: Any) -> None:
     ours, theirs = run_ours(case, dtype)[0], run_torch(case, dtype, torch)[0]
     for step, (received, expected) in enumerate(zip(ours, theirs, strict=True), start=1):
         for number, (values, theirs_now) in enumerate(zip(received, expected, strict=True)):
-            assert_close(values, theirs_now, dtype, f"step {step}, parameter {number}")
+            assert_close(values, theirs_now, dtype, f"step {step}, parameter {number}", case)
 
 
 @every_optimizer
@@ -90,7 +92,7 @@ def test_state_dict(case: OptimizerCase, torch: Any) -> None:
         for name, value in entry.items():
             what = f"{name} of {number}"
             assert np.shape(received["state"][number][name]) == tuple(value.shape), what
-            assert_close(received["state"][number][name], value, "float64", what)
+            assert_close(received["state"][number][name], value, "float64", what, case)
     for ours_now, theirs_now in zip(
         received["param_groups"], expected["param_groups"], strict=True
     ):
@@ -101,7 +103,7 @@ class Both:
     """The same network here and in PyTorch, trained on the same batches."""
 
     def __init__(self, case: OptimizerCase, torch: Any) -> None:
-        self.torch = torch
+        self.torch, self.case = torch, case
         layers = torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2)
         self.theirs = torch.nn.Sequential(*layers).double()
         nn = xb.nn
@@ -134,7 +136,8 @@ class Both:
 
     def compare(self, what: str) -> None:
         for name, values in self.theirs.state_dict().items():
-            assert_close(self.ours.state_dict()[name], values, "float64", f"{what}: {name}")
+            ours = self.ours.state_dict()[name]
+            assert_close(ours, values, "float64", f"{what}: {name}", self.case)
 
 
 @every_optimizer

@@ -13,7 +13,7 @@ from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, decay, p
 
 def round_to_bfloat16(array: Array) -> Array:
     """Return float32 with the eight bits of precision of bfloat16, rounded half to even."""
-    bits = array.astype(np.float32).view(np.uint32)  # of a copy
+    bits = array.astype(np.float32, order="C").view(np.uint32)  # of a copy
     half = bits >> 16
     half &= 1
     half += 0x7FFF  # half of the last place that is kept; one less where that is even already
@@ -110,7 +110,7 @@ class Muon(Optimizer):
 
     saves_step = False
     elementwise = False
-    # As large as the largest parameter, at the most: mean, direction, gram, polynomial, the iterate,
+    # As large as the largest parameter, at most: mean, direction, gram, polynomial, the iterate,
     # and four inside a rounding and its product.
     scratch_arrays: ClassVar[int] = 9
 

@@ -39,7 +39,7 @@ def _on_the_cpu() -> Any:
 @pytest.fixture(autouse=True)
 def _default_dtype(request: Any, torch: Any) -> Any:
     """Keep PyTorch's scalars of state (mu_product, eta, mu) in float64 too, where the rest is."""
-    dtype = request.node.callspec.params.get("dtype", "float64")
+    dtype = request.getfixturevalue("dtype") if "dtype" in request.fixturenames else "float64"
     torch.set_default_dtype(getattr(torch, dtype))
     yield
     torch.set_default_dtype(torch.float32)
@@ -208,22 +208,74 @@ def test_step_lr(last_epoch: int, torch: Any) -> None:
     assert rates[0] == rates[1]
 
 
+class Gradients:
+    """The same gradients here and in PyTorch; one parameter has none."""
+
+    def __init__(self, dtype: str, torch: Any) -> None:
+        rng = np.random.default_rng(0)
+        grads = [rng.normal(size=shape).astype(dtype) for shape in ((3, 4), (5,), ())]
+        self.ours = [xb.Parameter(np.zeros(grad.shape, dtype)) for grad in grads]
+        self.theirs = [
+            torch.nn.Parameter(torch.zeros(grad.shape, dtype=getattr(torch, dtype)))
+            for grad in grads
+        ]
+        for parameter, their_parameter, grad in zip(self.ours, self.theirs, grads, strict=True):
+            parameter.grad = grad
+            their_parameter.grad = torch.from_numpy(grad.copy())
+        self.ours.append(xb.Parameter(np.ones(2, dtype)))
+        self.dtype = dtype
+
+    def compare(self) -> None:
+        for parameter, their_parameter in zip(self.ours, self.theirs, strict=False):
+            assert_close(parameter.grad, their_parameter.grad, self.dtype, "a gradient")
+
+
 @both_dtypes
+@pytest.mark.parametrize("foreach", [None, True, False])
 @pytest.mark.parametrize("max_norm", [0.5, 100.0])
 @pytest.mark.parametrize("norm_type", [1.0, 2.0, 2.5, float("inf")])
-def test_clip_grad_norm(norm_type: float, max_norm: float, dtype: str, torch: Any) -> None:
-    rng = np.random.default_rng(0)
-    grads = [rng.normal(size=shape).astype(dtype) for shape in ((3, 4), (5,), ())]
-    ours = [xb.Parameter(np.zeros(grad.shape, dtype)) for grad in grads]
-    theirs = [
-        torch.nn.Parameter(torch.zeros(grad.shape, dtype=getattr(torch, dtype))) for grad in grads
-    ]
-    for parameter, their_parameter, grad in zip(ours, theirs, grads, strict=True):
-        parameter.grad = grad
-        their_parameter.grad = torch.from_numpy(grad.copy())
-    unused = xb.Parameter(np.ones(2, dtype))
-    received = xb.optim.clip_grad_norm_([*ours, unused], max_norm, norm_type)
-    expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm, norm_type)
+def test_clip_grad_norm(
+    norm_type: float, max_norm: float, foreach: bool | None, dtype: str, torch: Any
+) -> None:
+    both = Gradients(dtype, torch)
+    utils = torch.nn.utils
+    for options in ((norm_type, True, foreach), (norm_type,)):
+        received = xb.optim.clip_grad_norm_(both.ours, max_norm, *options)
+        expected = utils.clip_grad_norm_(both.theirs, max_norm, *options)
+        assert_close(received, expected, dtype, "the norm")
+        both.compare()
+    grads = [parameter.grad for parameter in both.ours[:-1]]
+    received = xb.optim.get_total_norm(grads, norm_type)
+    expected = utils.get_total_norm([p.grad for p in both.theirs], norm_type)
     assert_close(received, expected, dtype, "the norm")
-    for parameter, their_parameter in zip(ours, theirs, strict=True):
-        assert_close(parameter.grad, their_parameter.grad, dtype, "a gradient")
+    xb.optim.clip_grads_with_norm_(both.ours, 0.1, received)
+    utils.clip_grads_with_norm_(both.theirs, 0.1, expected)
+    both.compare()
+
+
+@both_dtypes
+def test_clip_grad_value(dtype: str, torch: Any) -> None:
+    both = Gradients(dtype, torch)
+    xb.optim.clip_grad_value_(both.ours, 0.3)
+    torch.nn.utils.clip_grad_value_(both.theirs, 0.3)
+    both.compare()
+
+
+def test_clipping_of_nothing(torch: Any) -> None:
+    ours, theirs = xb.Parameter(np.ones(2)), torch.nn.Parameter(torch.ones(2))
+    for mine, other in (([ours], [theirs]), ([], [])):
+        received = xb.optim.clip_grad_norm_(mine, 1.0)
+        assert received == torch.nn.utils.clip_grad_norm_(other, 1.0) == 0.0
+
+
+def test_error_of_a_norm_that_is_not_finite(torch: Any) -> None:
+    both = Gradients("float64", torch)
+    both.ours[0].grad = np.full((3, 4), np.nan)
+    both.theirs[0].grad[...] = float("nan")
+    for clip, parameters in (
+        (xb.optim.clip_grad_norm_, both.ours),
+        (torch.nn.utils.clip_grad_norm_, both.theirs),
+    ):
+        with pytest.raises(RuntimeError, match="total norm of order"):
+            clip(parameters, 1.0, error_if_nonfinite=True)
+    both.compare()

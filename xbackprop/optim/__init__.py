@@ -7,7 +7,12 @@ from xbackprop.optim.adagrad import Adagrad
 from xbackprop.optim.adam import Adam, AdamW
 from xbackprop.optim.adamax import Adamax
 from xbackprop.optim.asgd import ASGD
-from xbackprop.optim.clipping import clip_grad_norm_
+from xbackprop.optim.clipping import (
+    clip_grad_norm_,
+    clip_grad_value_,
+    clip_grads_with_norm_,
+    get_total_norm,
+)
 from xbackprop.optim.lion import Lion
 from xbackprop.optim.lr_scheduler import StepLR
 from xbackprop.optim.muon import Muon
@@ -36,5 +41,8 @@ __all__ = [
     "SGD",
     "StepLR",
     "clip_grad_norm_",
+    "clip_grad_value_",
+    "clip_grads_with_norm_",
+    "get_total_norm",
     "lr_scheduler",
 ]

@@ -5,6 +5,7 @@ row builds its schedule from `schedules` (the module `lr_scheduler`, here or in 
 optimizer with two groups.
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,16 @@ def cyclic(**options: Any) -> Make:
 
 def one_cycle(**options: Any) -> Make:
     return plain("OneCycleLR", **{"max_lr": [0.5, 1.0], "total_steps": 201, **options})
+
+
+def swa(**options: Any) -> Make:
+    return lambda schedules, optimizer, last_epoch: swa_utils(schedules).SWALR(
+        optimizer, [0.05, 0.1], **options, last_epoch=last_epoch
+    )
+
+
+def swa_utils(schedules: Any) -> Any:
+    return importlib.import_module(schedules.__name__.replace("lr_scheduler", "swa_utils"))
 
 
 WARMUP = plain("LinearLR", start_factor=0.1, total_iters=10)
@@ -113,6 +124,9 @@ SCHEDULES = [
         one_cycle(three_phase=True, total_steps=None, epochs=41, steps_per_epoch=5),
     ),
     ScheduleCase("OneCycleLR without momentum", one_cycle(cycle_momentum=False), "Adagrad"),
+    ScheduleCase("SWALR", swa(anneal_epochs=30)),
+    ScheduleCase("SWALR along a line", swa(anneal_epochs=150, anneal_strategy="linear")),
+    ScheduleCase("SWALR at once", swa(anneal_epochs=0)),
     ScheduleCase("SequentialLR", sequence(WARMUP, COSINE, milestones=[10]), resumes=False),
     ScheduleCase(
         "SequentialLR of three",
@@ -205,6 +219,10 @@ REFUSED: dict[str, Callable[[Any, Any], Any]] = {
     "plateau mode": lambda s, o: s.ReduceLROnPlateau(o, "middle"),
     "plateau threshold mode": lambda s, o: s.ReduceLROnPlateau(o, threshold_mode="both"),
     "plateau min_lr": lambda s, o: s.ReduceLROnPlateau(o, min_lr=[0.1]),
+    "swa_lr": lambda s, o: swa_utils(s).SWALR(o, [0.1]),
+    "anneal_epochs": lambda s, o: swa_utils(s).SWALR(o, 0.1, -1),
+    "anneal_epochs of a float": lambda s, o: swa_utils(s).SWALR(o, 0.1, 1.5),
+    "swa strategy": lambda s, o: swa_utils(s).SWALR(o, 0.1, 1, "square"),
     "no schedule": lambda s, o: s.SequentialLR(o, [], []),
     "no schedule to chain": lambda s, o: s.ChainedScheduler([]),
     "milestones": lambda s, o: s.SequentialLR(o, [s.ConstantLR(o)], [3]),

@@ -67,6 +67,10 @@ def one_cycle(epoch: int, highest: float) -> float:
     return low + (highest - low) * cosine((epoch - top) / (200 - top))
 
 
+def swa(share: float) -> list[float]:
+    return [start + (end - start) * share for start, end in ((0.3, 0.05), (1.7, 0.1))]
+
+
 FACTORS: dict[str, Callable[[int], float]] = {
     "LambdaLR": lambda t: 0.99**t,
     "MultiplicativeLR": lambda t: 0.97**t,
@@ -107,6 +111,9 @@ RATES: dict[str, Callable[[int], list[float]]] = {
     "CyclicLR of a power": lambda t: swing(triangle(t, 9, 9)[1] * 0.99**t),
     "CyclicLR of a function": lambda t: swing(triangle(t, 9, 9)[1] * 0.5 ** (t / 50)),
     "OneCycleLR": lambda t: [one_cycle(t, 0.5), one_cycle(t, 1.0)],
+    "SWALR": lambda t: swa(1 - cosine(min(1, t / 30))),
+    "SWALR along a line": lambda t: swa(min(1, t / 150)),
+    "SWALR at once": lambda t: swa(1.0),
     "SequentialLR": lambda t: [
         base * (0.1 + 0.9 * t / 10) if t < 10
         else 0.01 + (base - 0.01) * cosine((t - 10) / 60)

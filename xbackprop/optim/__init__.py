@@ -1,6 +1,6 @@
-"""Optimizers, schedules and clipping, under PyTorch's names."""
+"""Optimizers, schedules, clipping and averages, under PyTorch's names."""
 
-from xbackprop.optim import lr_scheduler
+from xbackprop.optim import lr_scheduler, swa_utils
 from xbackprop.optim.adadelta import Adadelta
 from xbackprop.optim.adafactor import Adafactor
 from xbackprop.optim.adagrad import Adagrad
@@ -45,4 +45,5 @@ __all__ = [
     "clip_grads_with_norm_",
     "get_total_norm",
     "lr_scheduler",
+    "swa_utils",
 ]

@@ -13,6 +13,7 @@ from xbackprop.optim.clipping import (
     clip_grads_with_norm_,
     get_total_norm,
 )
+from xbackprop.optim.lbfgs import LBFGS
 from xbackprop.optim.lion import Lion
 from xbackprop.optim.lr_scheduler import StepLR
 from xbackprop.optim.muon import Muon
@@ -31,6 +32,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "LBFGS",
     "Lion",
     "Muon",
     "NAdam",

@@ -86,7 +86,7 @@ def check_state(
             raise ValueError(f"state of parameter {number}; there are {len(owners)}")
         parameter, shapes = owners[int(number)]
         shapes |= dict.fromkeys(optimizer.number_names, ())
-        values = {name: _as_host(value) for name, value in entry.items() if value is not None}
+        values = {name: as_host(value) for name, value in entry.items() if value is not None}
         missing = [name for name in shapes if name not in values]
         if missing:
             raise ValueError(
@@ -124,7 +124,8 @@ def host_value(value: Any) -> Any:
     return int(host) if host.ndim == 0 and host.dtype.kind in "iu" else np.array(host, copy=True)
 
 
-def _as_host(value: Any) -> np.ndarray:
+def as_host(value: Any) -> np.ndarray:
+    """Return a copy of an array of any library on the host."""
     if hasattr(value, "detach"):  # a PyTorch tensor
         value = value.detach().cpu().numpy()
     return np.array(to_host(value), copy=True)

@@ -182,17 +182,70 @@ REFUSED_OPTIONS = [
     ("Adam", {"betas": (0.9, 1.0)}, r"betas in \[0, 1\); got betas\[1\]=1.0"),
     ("Adam", {"eps": -1e-8}, "Adam expects eps >= 0"),
     ("AdamW", {"weight_decay": -1}, "AdamW expects weight_decay >= 0"),
+    ("Adam", {"betas": (0, 0.9)}, r"betas to be floats; got \(0, 0.9\)"),
+    ("NAdam", {"momentum_decay": -1}, "NAdam expects momentum_decay >= 0; got -1"),
+    ("Adadelta", {"rho": 1.5}, r"Adadelta expects rho in \[0, 1\]; got 1.5"),
+    ("Adagrad", {"lr_decay": -1}, "Adagrad expects lr_decay >= 0; got -1"),
+    ("RMSprop", {"alpha": -1}, "RMSprop expects alpha >= 0; got -1"),
+    ("Rprop", {"etas": (1.0, 1.2)}, r"0 < etas\[0\] < 1 < etas\[1\]; got \(1.0, 1.2\)"),
+    ("Adafactor", {"eps": (-1, 0)}, r"eps\[0\] None or >= 0; got -1"),
+    ("Adafactor", {"eps": (None, -1)}, "Adafactor expects eps >= 0; got -1"),
+    ("Adafactor", {"beta2_decay": 1}, "beta2_decay <= 0; got 1"),
+    ("Adafactor", {"d": 0.5}, "d >= 1; got 0.5"),
+    ("Muon", {"adjust_lr_fn": "other"}, "adjust_lr_fn None, 'original' or .*; got 'other'"),
+    ("Muon", {"ns_steps": 100}, "ns_steps < 100; got 100"),
+    ("Muon", {"ns_coefficients": (1.0, 2.0)}, "3 ns_coefficients"),
+    ("Lion", {"betas": (1.0, 0.9)}, r"Lion expects betas in \[0, 1\)"),
 ]
 
 
 @pytest.mark.parametrize(("cls", "options", "message"), REFUSED_OPTIONS)
 def test_options_out_of_range_are_refused(cls: str, options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        getattr(xb.optim, cls)([parameter([1.0])], **options)
-    optimizer = getattr(xb.optim, cls)([parameter([1.0])])
+        getattr(xb.optim, cls)([parameter([[1.0]])], **options)
+    optimizer = getattr(xb.optim, cls)([parameter([[1.0]])])
     with pytest.raises(ValueError, match=message):
-        optimizer.add_param_group({"params": [parameter([1.0])], **options})
+        optimizer.add_param_group({"params": [parameter([[1.0]])], **options})
     assert len(optimizer.param_groups) == 1
+
+
+def test_what_one_group_cannot_have_is_refused() -> None:
+    adagrad = xb.optim.Adagrad([parameter([1.0])])
+    with pytest.raises(NotImplementedError, match="initial_accumulator_value of one group"):
+        adagrad.add_param_group({"params": [parameter([1.0])], "initial_accumulator_value": 0.5})
+    muon = xb.optim.Muon([parameter([[1.0]])])
+    with pytest.raises(ValueError, match=r"parameters of two axes; got one of shape \(1,\)"):
+        muon.add_param_group({"params": [parameter([1.0])]})
+    assert len(adagrad.param_groups) == len(muon.param_groups) == 1
+
+
+IMPLEMENTATIONS = [{"foreach": True}, {"foreach": False}, {"fused": True}, {"capturable": True}]
+
+
+@pytest.mark.parametrize("cls", sorted({case.cls for case in OPTIMIZERS}))
+def test_how_pytorch_would_run_the_step_changes_no_bit(cls: str, xb_device: Device) -> None:
+    results = []
+    for options in ({}, *IMPLEMENTATIONS):
+        case = OptimizerCase(cls, cls)
+        if case.known(options) != options:
+            continue
+        w = parameter([[1.0, -2.0]])
+        optimizer = case.make([w], **options)
+        for _ in range(3):
+            w.grad = w.data
+            optimizer.step()
+        assert {**optimizer.param_groups[0], **options} == optimizer.param_groups[0]
+        results.append(host(w).tobytes())
+    assert len(set(results)) == 1
+
+
+def test_steps_that_could_be_differentiated_are_refused() -> None:
+    for cls in {case.cls for case in OPTIMIZERS} - {"Muon", "Adafactor", "Lion"}:
+        with pytest.raises(NotImplementedError, match=f"{cls}: differentiable=True"):
+            getattr(xb.optim, cls)([parameter([1.0])], differentiable=True)
+    for cls in ("SGD", "Adam", "AdamW", "Adagrad"):
+        with pytest.raises(RuntimeError, match="`fused` and `foreach` cannot be `True` together"):
+            getattr(xb.optim, cls)([parameter([1.0])], fused=True, foreach=True)
 
 
 def test_what_cannot_be_optimized_is_refused() -> None:

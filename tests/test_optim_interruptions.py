@@ -568,3 +568,40 @@ def test_loaded_state_is_not_shared_with_what_was_loaded(xb_device: Device) -> N
     group["lr"] = 100.0
     assert optimizer.state_dict()["state"][0]["momentum_buffer"] == [2.0]
     assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+# --- states of other versions -------------------------------------------------------------
+
+
+def test_state_from_before_an_option_takes_its_default(xb_device: Device) -> None:
+    w = xb.Parameter(xb.asarray([1.0]))
+    for cls, is_decoupled in ((xb.optim.Adam, False), (xb.optim.AdamW, True)):
+        state = cls([w]).state_dict()
+        for name in ("maximize", "foreach", "capturable", "fused", "decoupled_weight_decay"):
+            del state["param_groups"][0][name]
+        optimizer = cls([w], lr=0.7)
+        optimizer.load_state_dict(state)
+        assert optimizer.param_groups[0]["lr"] == 1e-3
+        assert optimizer.param_groups[0]["decoupled_weight_decay"] is is_decoupled
+        assert optimizer.param_groups[0]["foreach"] is None
+
+
+def test_adamw_goes_on_from_adam_with_decoupled_decay(xb_device: Device) -> None:
+    w = xb.Parameter(xb.asarray([1.0]))
+    optimizer = xb.optim.AdamW([w])
+    optimizer.load_state_dict(xb.optim.Adam([w]).state_dict())
+    assert optimizer.param_groups[0]["decoupled_weight_decay"] is True
+
+
+def test_sum_before_the_first_update_is_loaded(xb_device: Device) -> None:
+    """PyTorch's Adagrad saves parameters that were never updated."""
+    w = xb.Parameter(xb.asarray([1.0], dtype=np.float64))
+    optimizer = xb.optim.Adagrad([w], lr=1.0, initial_accumulator_value=0.5, eps=0.0)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict(
+        {"state": {0: {"step": 0.0, "sum": np.array([0.5])}}, "param_groups": groups}
+    )
+    assert optimizer.state_dict()["state"] == {}
+    w.grad = w.data
+    optimizer.step()
+    np.testing.assert_allclose(xb.to_host(w.data), [1 - 1 / 1.5**0.5], rtol=1e-12)

@@ -115,6 +115,12 @@ class NAdam(Optimizer):
         }
         super().__init__(params, defaults)
 
+    def check_options(self, group: dict[str, Any]) -> None:
+        """Refuse hyperparameters out of range."""
+        super().check_options(group)
+        if not group["momentum_decay"] >= 0:
+            raise ValueError(f"NAdam expects momentum_decay >= 0; got {group['momentum_decay']}")
+
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the running means."""
         return ("exp_avg", "exp_avg_sq")

@@ -46,7 +46,9 @@ class Adadelta(Optimizer):
         Added under both roots.
     weight_decay : float, default 0
         Factor of the L2 penalty's gradient ``w``.
-    foreach, capturable : bool, optional
+    foreach : bool, optional
+        Without effect, see :class:`Optimizer`.
+    capturable : bool, default False
         Without effect, see :class:`Optimizer`.
     maximize : bool, default False
         Climb instead of descending.

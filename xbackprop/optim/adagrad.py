@@ -43,12 +43,14 @@ class Adagrad(Optimizer):
         What the sum of squares starts from.
     eps : float, default 1e-10
         Added to the denominator.
-    foreach, fused : bool, optional
+    foreach : bool, optional
         Without effect, see :class:`Optimizer`.
     maximize : bool, default False
         Climb instead of descending.
     differentiable : bool, default False
         True is refused.
+    fused : bool, optional
+        Without effect, see :class:`Optimizer`.
 
     Notes
     -----

@@ -60,12 +60,16 @@ class Adam(Optimizer):
         Factor of the L2 penalty's gradient ``w``.
     amsgrad : bool, default False
         Use the largest running mean of squares so far.
+    foreach : bool, optional
+        Without effect, see :class:`Optimizer`.
     maximize : bool, default False
         Climb instead of descending.
-    foreach, capturable, fused : bool, optional
+    capturable : bool, default False
         Without effect, see :class:`Optimizer`.
     differentiable : bool, default False
         True is refused.
+    fused : bool, optional
+        Without effect, see :class:`Optimizer`.
     decoupled_weight_decay : bool, default False
         Take ``lr weight_decay w`` from the weights instead of adding to the gradient, as AdamW.
 
@@ -169,10 +173,14 @@ class AdamW(Adam):
         Use the largest running mean of squares so far.
     maximize : bool, default False
         Climb instead of descending.
-    foreach, capturable, fused : bool, optional
+    foreach : bool, optional
+        Without effect, see :class:`Optimizer`.
+    capturable : bool, default False
         Without effect, see :class:`Optimizer`.
     differentiable : bool, default False
         True is refused.
+    fused : bool, optional
+        Without effect, see :class:`Optimizer`.
 
     References
     ----------

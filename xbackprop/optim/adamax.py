@@ -44,12 +44,14 @@ class Adamax(Optimizer):
         Added to the magnitude.
     weight_decay : float, default 0
         Factor of the L2 penalty's gradient ``w``.
-    foreach, capturable : bool, optional
+    foreach : bool, optional
         Without effect, see :class:`Optimizer`.
     maximize : bool, default False
         Climb instead of descending.
     differentiable : bool, default False
         True is refused.
+    capturable : bool, default False
+        Without effect, see :class:`Optimizer`.
 
     References
     ----------

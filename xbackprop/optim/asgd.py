@@ -51,12 +51,14 @@ class ASGD(Optimizer):
         From this update on the weights are averaged.
     weight_decay : float, default 0
         Factor of the L2 penalty's gradient ``w``.
-    foreach, capturable : bool, optional
+    foreach : bool, optional
         Without effect, see :class:`Optimizer`.
     maximize : bool, default False
         Climb instead of descending.
     differentiable : bool, default False
         True is refused.
+    capturable : bool, default False
+        Without effect, see :class:`Optimizer`.
 
     Notes
     -----

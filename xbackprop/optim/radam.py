@@ -55,10 +55,12 @@ class RAdam(Optimizer):
         Factor of the L2 penalty's gradient ``w``.
     decoupled_weight_decay : bool, default False
         Take ``lr weight_decay w`` from the weights instead of adding to the gradient.
-    foreach, capturable : bool, optional
+    foreach : bool, optional
         Without effect, see :class:`Optimizer`.
     maximize : bool, default False
         Climb instead of descending.
+    capturable : bool, default False
+        Without effect, see :class:`Optimizer`.
     differentiable : bool, default False
         True is refused.
 

@@ -59,7 +59,9 @@ class RMSprop(Optimizer):
         Share of the last direction that is kept.
     centered : bool, default False
         Divide by the running standard deviation: ``v`` less the squared running mean.
-    capturable, foreach : bool, optional
+    capturable : bool, default False
+        Without effect, see :class:`Optimizer`.
+    foreach : bool, optional
         Without effect, see :class:`Optimizer`.
     maximize : bool, default False
         Climb instead of descending.

@@ -45,7 +45,9 @@ class Rprop(Optimizer):
         Factors of a step: when the gradient's sign changed, and when it stayed.
     step_sizes : tuple of float, default (1e-6, 50)
         Smallest and largest step.
-    capturable, foreach : bool, optional
+    capturable : bool, default False
+        Without effect, see :class:`Optimizer`.
+    foreach : bool, optional
         Without effect, see :class:`Optimizer`.
     maximize : bool, default False
         Climb instead of descending.

@@ -52,10 +52,12 @@ class SGD(Optimizer):
         Look ahead; needs momentum and no dampening.
     maximize : bool, default False
         Climb instead of descending.
-    foreach, fused : bool, optional
+    foreach : bool, optional
         Without effect, see :class:`Optimizer`.
     differentiable : bool, default False
         True is refused.
+    fused : bool, optional
+        Without effect, see :class:`Optimizer`.
 
     References
     ----------

@@ -241,7 +241,7 @@ def test_state_travels_in_a_checkpoint(xb_device: Device, tmp_path: Path) -> Non
     xb.save(tmp_path / "it", model, optimizer, counters=counters)
     loaded = xb.load(tmp_path / "it")
     resumed_optimizer = xb.optim.Adam(loaded.model.parameters())
-    resumed = schedules.OneCycleLR(resumed_optimizer, 0.1, total_steps=30)
+    resumed = schedules.OneCycleLR(resumed_optimizer, 77.0, total_steps=3, max_momentum=0.5)
     resumed_optimizer.load_state_dict(loaded.optimizer_state)
     resumed.load_state_dict(loaded.counters["schedule"])
     for _ in range(20):

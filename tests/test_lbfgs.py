@@ -11,8 +11,8 @@ import pytest
 
 import xbackprop as xb
 from xbackprop.backend.device import Device
+from xbackprop.optim.lbfgs.direction import two_loops
 from xbackprop.optim.lbfgs.line_search import Point, strong_wolfe
-from xbackprop.optim.lbfgs.optimizer import two_loops
 
 both_searches = pytest.mark.parametrize("search", [None, "strong_wolfe"])
 

@@ -8,7 +8,8 @@ from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.module import Parameter
 from xbackprop.optim.flat import FlatGroup
-from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, decay, penalized, put
+from xbackprop.optim.optimizer import Optimizer, ParameterSource
+from xbackprop.optim.updates import cast, decay, penalized, put
 
 
 @op
@@ -169,8 +170,6 @@ class Adafactor(Optimizer):
         grad = penalized(flat, data, grad, is_decoupled=True)
         variance = adafactor_variance(
             grad, state.get("row_var"), state.get("col_var"), state.get("variance"),
-            cast(float(step) ** group["beta2_decay"] if isinstance(step, int)
-                 else step ** group["beta2_decay"], data),
-            eps1, finite,
+            cast(step ** group["beta2_decay"], data), eps1, finite,
         )  # fmt: skip
         adafactor_update(data, grad, variance, step_size, group["d"], eps1, finite)

@@ -6,7 +6,8 @@ from typing import Any
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
-from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, decay, masked, penalized
+from xbackprop.optim.optimizer import Optimizer, ParameterSource
+from xbackprop.optim.updates import cast, decay, masked, penalized
 
 
 @op

@@ -8,7 +8,8 @@ import numpy as np
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
-from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, decay, put
+from xbackprop.optim.optimizer import Optimizer, ParameterSource
+from xbackprop.optim.updates import cast, decay, put
 
 
 def round_to_bfloat16(array: Array) -> Array:

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
-from xbackprop.optim.optimizer import Optimizer, ParameterSource, first, put
+from xbackprop.optim.optimizer import Optimizer, ParameterSource
+from xbackprop.optim.updates import first, put
 
 
 @op

@@ -5,7 +5,8 @@ from typing import Any
 from xbackprop.backend.array_module import Array
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
-from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, masked, penalized
+from xbackprop.optim.optimizer import Optimizer, ParameterSource
+from xbackprop.optim.updates import cast, masked, penalized
 
 
 @op(formula="data_new = data - lr * grad")

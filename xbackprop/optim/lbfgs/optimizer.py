@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array, get_array_module, is_array, is_device_array
+from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device, device_of
-from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
+from xbackprop.optim.lbfgs.direction import two_loops
 from xbackprop.optim.lbfgs.line_search import Point, strong_wolfe
-from xbackprop.optim.lbfgs.state import check_memory, on_host
+from xbackprop.optim.lbfgs.reading import largest_of, read
+from xbackprop.optim.lbfgs.state import check_memory, moved, on_host
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
 from xbackprop.optim.state_dict import check_groups
 
@@ -326,41 +327,3 @@ class LBFGS(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_memory": on_host(self._memory)}
-
-
-def two_loops(
-    grad: Array, changes: list[Array], steps: list[Array], inverses: list[float], scale: float
-) -> Array:
-    """Return ``-H grad`` by the two-loop recursion (algorithm 7.4)."""
-    pairs = list(zip(changes, steps, inverses, strict=True))
-    direction = -grad
-    weights = []
-    for change, step, inverse in reversed(pairs):
-        weight = step.dot(direction) * inverse
-        weights.append(weight)
-        direction -= change * weight
-    direction *= scale
-    for change, step, inverse in pairs:
-        direction += step * (weights.pop() - change.dot(direction) * inverse)
-    return direction
-
-
-def largest_of(array: Array) -> Array:
-    """Return the largest magnitude, on the device."""
-    return abs(array).max()
-
-
-def read(*values: Any) -> tuple[float, ...]:
-    """Return numbers as floats, all that are on a device by one download."""
-    arrays = [value for value in values if is_device_array(value)]
-    if not arrays:
-        return tuple(map(float, values))
-    xp = get_array_module(arrays[0])
-    stacked = xp.stack([array.reshape(()).astype(np.float64) for array in arrays])
-    numbers = iter(to_host(stacked).tolist())
-    return tuple(next(numbers) if is_device_array(value) else float(value) for value in values)
-
-
-def moved(value: Any, place: Device, dtype: np.dtype) -> Any:
-    """Return an array on a device in a dtype; numbers pass through."""
-    return to_device(value, place).astype(dtype, copy=False) if is_array(value) else value

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from xbackprop.backend.array_module import is_array
+from xbackprop.backend.device import Device
+from xbackprop.backend.transfer import to_device
 from xbackprop.optim.state_dict import as_host, host_value
 
 COUNTS = ("func_evals", "n_iter")
@@ -54,3 +58,8 @@ def check_memory(state: Mapping[Any, Mapping[str, Any]], size: int) -> dict[str,
             if part.shape != (size,):
                 raise ValueError(f"state {name!r} has shape {part.shape}; expected ({size},)")
     return memory
+
+
+def moved(value: Any, place: Device, dtype: np.dtype) -> Any:
+    """Return an array on a device in a dtype; numbers pass through."""
+    return to_device(value, place).astype(dtype, copy=False) if is_array(value) else value

@@ -1,6 +1,5 @@
 """Optimizers compute what their papers say, on every device, and refuse what makes no sense."""
 
-import itertools
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -406,27 +405,3 @@ def test_out_of_memory_when_packing_can_be_survived(case: OptimizerCase, xb_devi
         assert weights == undisturbed, f"{room} bytes"
         failures += 1
     assert failures >= 3
-
-
-@pytest.mark.parametrize("cls", sorted({case.cls for case in OPTIMIZERS}))
-@on_fake
-def test_an_update_has_as_many_arrays_alive_as_it_says(cls: str, xb_device: Device) -> None:
-    from xbackprop.backend.fake import memory_of
-
-    said = vars(getattr(xb.optim, cls)).get("scratch_arrays")
-    if said is None:
-        pytest.skip(f"{cls} does not say how many")
-    most = 0.0
-    for case in (case for case in OPTIMIZERS if case.cls == cls):
-        for dtype, skip_nonfinite in itertools.product(("float32", "float64"), (False, True)):
-            w = parameter(np.random.default_rng(0).normal(size=(60, 60)), dtype)
-            optimizer = case.make([w])
-            optimizer.skip_nonfinite = skip_nonfinite
-            for _ in range(8):
-                w.grad = w.data
-                optimizer.step()  # the first step packs; RAdam's sixth is the first to be scaled
-                used = memory_of(0).used
-                memory_of(0).reset_peak()
-                optimizer.step()
-                most = max(most, (memory_of(0).peak - used) / w.data.nbytes)
-    assert said <= most < said + 0.1  # and some scalars

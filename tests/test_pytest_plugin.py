@@ -41,7 +41,9 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(source: str, *args: str, subprocess: bool = False) -> pytest.RunResult:
         pytester.makepyfile(test_sample=HEAD + source)
         start = pytester.runpytest_subprocess if subprocess else pytester.runpytest_inprocess
-        strict = ("-W", "error", "--strict-markers", "--strict-config")
+        strict = ["-W", "error", "--strict-markers", "--strict-config"]
+        if sys.flags.optimize:
+            strict += ["-W", "ignore:assertions not in test modules:pytest.PytestConfigWarning"]
         return start("-p", PLUGIN, "-p", "no:cacheprovider", *strict, "-ra", *args)
 
     return run

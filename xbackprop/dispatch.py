@@ -72,7 +72,9 @@ class Observer(Protocol):
 
 _observers: ContextVar[tuple[Observer, ...]] = ContextVar("xbackprop_observers", default=())
 _depth: ContextVar[int] = ContextVar("xbackprop_op_depth", default=0)
-_observing = 0  # observers open in any thread; zero lets the fast path skip the context
+# One entry per observe() open in any thread; empty lets the fast path skip the context. A list,
+# because append and pop are atomic and `+= 1` is not.
+_observing: list[None] = []
 _loaded_kernels: set[str] = set()
 _registry: dict[str, "Op"] = {}
 
@@ -181,7 +183,9 @@ class Op:
         if not _observers.get():
             result = self._run(device, args, options)
             if device.kind == "cpu":  # by now the cpu kernels are loaded and `saved` has its names
-                self._direct = not self.kernels.get("cpu")
+                self._direct = True
+                if self.kernels.get("cpu"):  # asked last: one may be registered at this moment
+                    self._direct = False
             return result
         call = OpCall(self, args, options, device, _depth.get())
         for observer in _observers.get():
@@ -332,21 +336,22 @@ def observe(*observers: Observer) -> Iterator[None]:
     *observers : Observer
         Each is told before and after every call, nested calls included (``call.depth``).
     """
-    global _observing
     token = _observers.set((*_observers.get(), *observers))
-    _observing += 1
+    _observing.append(None)
     try:
         yield
     finally:
-        _observing -= 1
+        _observing.pop()
         _observers.reset(token)
 
 
 def _load_kernels(kind: str) -> None:
     """Import the kernels of a kind of device at the first op there."""
     if kind not in _loaded_kernels:
-        _loaded_kernels.add(kind)
+        # In this order: a thread that finds the kind here must find its kernels too. Others wait
+        # for Python's import lock.
         importlib.import_module(f"xbackprop.kernels.{kind}")
+        _loaded_kernels.add(kind)
 
 
 __all__ = ["Array", "ArraySpec", "Kernel", "Observer", "Op", "OpCall", "find_device", "observe",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.backend.fork import refuse_lost, use
 
 VARIABLE = "XBACKPROP_DEVICE"
 GRAMMAR = "auto, cpu, cuda, cuda:N, fake, fake:N"
@@ -75,6 +76,7 @@ class Device:
         """Make this the device on which its array module creates arrays."""
         if self.kind == "cpu":
             return contextlib.nullcontext()
+        use(self.kind)
         if self.kind == "fake":
             from xbackprop.backend.fake import current_device
 
@@ -157,14 +159,15 @@ def explain_default_device() -> DeviceChoice:
     if choice is not None:
         return choice
     global _process_choice, _variable_seen
-    if _process_choice is None:
+    choice = _process_choice  # once: another thread may set it to None meanwhile
+    if choice is None:
         asked = os.environ.get(VARIABLE, "").strip()
-        _process_choice = _choose(asked or "auto", VARIABLE if asked else "default")
-        _variable_seen = asked
-        _make_current(_process_choice.device)
+        choice = _choose(asked or "auto", VARIABLE if asked else "default")
+        _process_choice, _variable_seen = choice, asked
+        _make_current(choice.device)
     elif _variable_seen is not None:
         _report_late_change()
-    return _process_choice
+    return choice
 
 
 def _make_current(device: Device) -> None:
@@ -175,7 +178,8 @@ def _make_current(device: Device) -> None:
 
 def process_device() -> Device | None:
     """Return the process's device where it has been chosen already, without choosing."""
-    return _process_choice.device if _process_choice is not None else None
+    choice = _process_choice
+    return choice.device if choice is not None else None
 
 
 def _report_late_change() -> None:
@@ -291,6 +295,7 @@ def _choose(name: str | Device, asked_by: str) -> DeviceChoice:
         return _choose_automatically(asked_by)
     if device.kind == "cpu":
         return DeviceChoice(device, asked, asked_by, f"asked for by {asked_by}")
+    refuse_lost(device.kind)
     if device.kind == "fake":
         reason = f"the stand-in GPU, asked for by {asked_by}"
         return DeviceChoice(device, asked, asked_by, reason)

@@ -13,6 +13,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module, is_array
 from xbackprop.backend.device import CPU, Device, device_of, resolve_device
+from xbackprop.backend.fork import use
 
 Kind = Literal["upload", "download", "synchronization", "launch", "peer_copy"]
 
@@ -275,6 +276,7 @@ def to_host(array: Array) -> np.ndarray:
     if device.kind == "fake":
         host = array.get()  # books the download itself
     else:
+        use(device.kind)
         record("download", array.nbytes, device, "to_host()")
         record("synchronization", 0, device, "to_host()")
         host = array.get()

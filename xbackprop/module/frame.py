@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array, is_array
+from xbackprop.backend.array_module import Array, get_array_module, is_array
 from xbackprop.backend.device import CPU, Device, device_of
-from xbackprop.module.parameter import Parameter
+from xbackprop.backend.fork import LockHolder
+from xbackprop.module.parameter import clock
 
 if TYPE_CHECKING:
     from xbackprop.module.base import Module
@@ -26,11 +27,11 @@ class Saved:
     Inside a network a child's ``saved`` is passed on bare, since only its parent holds it.
     """
 
-    __slots__ = ("clock", "content")
+    __slots__ = ("content", "time")
 
-    def __init__(self, content: Any, clock: int) -> None:
+    def __init__(self, content: Any, time: int) -> None:
         self.content = content  # shared by nobody else; the backward empties it
-        self.clock = clock  # of the parameters when the forward ran
+        self.time = time  # of the parameters when the forward ran
 
     def __repr__(self) -> str:
         return "Saved(consumed)" if self.content is _CONSUMED else f"Saved({self.content!r})"
@@ -69,7 +70,7 @@ class _Local(threading.local):
 
 
 _local = _Local()
-_commit_lock = threading.Lock()
+_committing = LockHolder()
 
 
 def current_frame() -> Frame:
@@ -102,7 +103,7 @@ def wrap_forward(function: Callable[..., Any]) -> Callable[..., Any]:
         stack = frame.stack
         if not stack:
             output, saved = _outermost(frame, function, self, inputs, options)
-            return output, None if frame.inference else Saved(saved, Parameter.clock)
+            return output, None if frame.inference else Saved(saved, clock.time)
         if stack[-1] is self:  # super().forward(): one frame for both
             return function(self, *inputs, **options)
         stack.append(self)
@@ -229,10 +230,34 @@ def replay(
 def commit_updates() -> None:
     """Write the state that the finished call produced into the modules' buffers."""
     frame = _local.frame
-    with _commit_lock:
+    with _committing.lock:
         for module, name, array in frame.updates.values():
             module.commit_buffer(name, array)
     frame.updates.clear()
+
+
+def withhold_updates(finite: Any) -> None:
+    """Let the running call leave float buffers as they are where ``finite`` is False.
+
+    Running statistics of a batch that gave no finite loss are no statistics. Random counters move
+    on: their next draw shall be another one.
+
+    Parameters
+    ----------
+    finite : None, bool or device scalar of bool
+        None is True: everything is committed.
+    """
+    if finite is None or finite is True:
+        return
+    updates = _local.frame.updates
+    for key, (module, name, array) in list(updates.items()):
+        if array.dtype.kind != "f":
+            continue
+        if finite is False:
+            del updates[key]
+        else:
+            kept = module.__dict__["_buffers"][name]
+            updates[key] = module, name, get_array_module(array).where(finite, array, kept)
 
 
 def _native(value: Any) -> Any:
@@ -308,8 +333,8 @@ def _open(module: "Module", saved: Any, keep: bool) -> Any:
     """Take the content out of a ``Saved``, once, and only while the parameters are the same."""
     if saved.__class__ is not Saved or saved.content is _CONSUMED:
         raise _explain_saved(module, saved)
-    if saved.clock != Parameter.clock:
-        _refuse_stale(module, saved.clock)
+    if saved.time != clock.time:
+        _refuse_stale(module, saved.time)
     content = saved.content
     if not keep:
         saved.content = _CONSUMED
@@ -334,9 +359,9 @@ def _explain_saved(module: "Module", saved: Any) -> Exception:
     )
 
 
-def _refuse_stale(module: "Module", clock: int) -> None:
+def _refuse_stale(module: "Module", time: int) -> None:
     for name, parameter in module.named_parameters():
-        if parameter.version > clock:
+        if parameter.version > time:
             raise RuntimeError(
                 f"{describe_layer(module)}.backward: parameter {name!r} changed since the forward "
                 "that made this `saved` (an optimizer step, load_state_dict or to). "

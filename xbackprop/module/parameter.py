@@ -1,12 +1,38 @@
 """A trainable array: its storage, its gradient, and the version that catches stale backwards."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device, device_of
+from xbackprop.backend.fork import LockHolder
 from xbackprop.backend.transfer import to_device, to_host
+
+
+class Clock:
+    """Counts the changes of all parameters: while it stands still, no ``saved`` can be stale.
+
+    Attributes
+    ----------
+    time : int
+        The number of changes so far.
+    """
+
+    __slots__ = ("_ticking", "time")
+
+    def __init__(self) -> None:
+        self.time = 0
+        self._ticking = LockHolder()
+
+    def tick(self) -> int:
+        """Count a change and return the new time, which no other thread gets."""
+        with self._ticking.lock:  # `+= 1` alone may set back what another thread has counted
+            self.time = time = self.time + 1
+        return time
+
+
+clock = Clock()
 
 
 class Parameter:
@@ -35,9 +61,6 @@ class Parameter:
 
     __slots__ = ("_data", "_grad", "contributions", "has_grad", "requires_grad", "value", "version")
 
-    # One clock for all parameters: while it stands still, no `saved` anywhere can be stale.
-    clock: ClassVar[int] = 0
-
     def __init__(self, data: Array, requires_grad: bool = True) -> None:
         self.requires_grad = requires_grad
         self._grad: Array | None = None
@@ -45,7 +68,7 @@ class Parameter:
         self.contributions = 0
         self._data: Array = data
         self.value: Array = data
-        self.version = Parameter.clock
+        self.version = clock.time
 
     @property
     def data(self) -> Array:
@@ -135,8 +158,7 @@ class Parameter:
 
     def mark_changed(self) -> None:
         """Move the version after the values were written."""
-        Parameter.clock += 1
-        self.version = Parameter.clock
+        self.version = clock.tick()
 
     def rebind(self, data: Array, grad: Array | None = None) -> None:
         """Put the same values into other storage (an optimizer's flat buffer)."""

@@ -1,12 +1,12 @@
 """Adadelta: steps in the units of the weights, without a learning rate to choose."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
-from xbackprop.optim.updates import cast, penalized, put
+from xbackprop.optim.updates import cast, changes_gradient, penalized, put
 
 
 @op
@@ -61,9 +61,6 @@ class Adadelta(Optimizer):
     Zeiler, "ADADELTA: an adaptive learning rate method", arXiv:1212.5701, algorithm 1.
     """
 
-    # The gradient to descend, square, delta, and three while the mean of its square is made.
-    scratch_arrays: ClassVar[int] = 6
-
     def __init__(
         self,
         params: ParameterSource,
@@ -98,6 +95,12 @@ class Adadelta(Optimizer):
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the running means of squares."""
         return ("square_avg", "acc_delta")
+
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        # The gradient to descend where it is another, square, delta, and three while the mean of
+        # its square is made.
+        return 5 + changes_gradient(group)
 
     def update(
         self,

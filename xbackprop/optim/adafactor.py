@@ -1,6 +1,6 @@
 """Adafactor: the mean square of a matrix's gradient kept as one row and one column."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -100,9 +100,6 @@ class Adafactor(Optimizer):
     algorithms 4 and 5.
     """
 
-    # As large as the largest parameter: the gradient to descend, variance, direction, the new
-    # weights, and those under the mask.
-    scratch_arrays: ClassVar[int] = 5
     elementwise = False
 
     def __init__(
@@ -146,6 +143,12 @@ class Adafactor(Optimizer):
         if len(shape) < 2:
             return {"variance": shape}
         return {"row_var": (*shape[:-1], 1), "col_var": (*shape[:-2], 1, shape[-1])}
+
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        # The gradient to descend where it is another, variance, direction, the new weights, the
+        # masked.
+        return 4 + bool(group["maximize"])
 
     def update(
         self,

@@ -1,13 +1,13 @@
 """Adagrad: steps that shrink with all squares seen so far."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
-from xbackprop.optim.updates import cast, first, penalized, put
+from xbackprop.optim.updates import cast, changes_gradient, first, penalized, put
 
 
 @op
@@ -64,9 +64,6 @@ class Adagrad(Optimizer):
     optimization", JMLR 12, 2011, figure 1.
     """
 
-    # The gradient to descend, the sum it adds to, the new sum, the new weights, and the mask's.
-    scratch_arrays: ClassVar[int] = 5
-
     def __init__(
         self,
         params: ParameterSource,
@@ -111,6 +108,12 @@ class Adagrad(Optimizer):
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the name of the sum of squares."""
         return ("sum",)
+
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        # The gradient to descend where it is another, the sum it adds to where it may be the
+        # initial one, the new sum, the new weights, the masked.
+        return 3 + bool(group["initial_accumulator_value"]) + changes_gradient(group)
 
     def update(
         self,

@@ -124,6 +124,10 @@ class Adam(Optimizer):
         names = ("exp_avg", "exp_avg_sq")
         return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
 
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        return 3  # the changed gradient, and two in the quotient
+
     def update(
         self,
         flat: FlatGroup,

@@ -1,12 +1,12 @@
 """Adamax: Adam with the largest gradient in place of the mean square."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
-from xbackprop.optim.updates import cast, penalized, put
+from xbackprop.optim.updates import cast, changes_gradient, penalized, put
 
 
 @op
@@ -59,9 +59,6 @@ class Adamax(Optimizer):
     Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 2.
     """
 
-    # The gradient to descend, mean, largest, the new weights and those under the mask.
-    scratch_arrays: ClassVar[int] = 5
-
     def __init__(
         self,
         params: ParameterSource,
@@ -90,6 +87,11 @@ class Adamax(Optimizer):
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the running mean and of the running maximum."""
         return ("exp_avg", "exp_inf")
+
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        # The gradient to descend where it is another, mean, largest, the new weights, the masked.
+        return 4 + changes_gradient(group)
 
     def update(
         self,

@@ -1,12 +1,12 @@
 """ASGD: gradient descent with shrinking steps, beside the mean of the weights it went through."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
-from xbackprop.optim.updates import cast, first, masked, penalized, put
+from xbackprop.optim.updates import cast, changes_gradient, first, masked, penalized, put
 
 
 @op
@@ -66,8 +66,6 @@ class ASGD(Optimizer):
     gradient descent", COMPSTAT 2010, section 4.
     """
 
-    # The gradient to descend, the new weights, the new mean, and that under the mask.
-    scratch_arrays: ClassVar[int] = 4
     number_names = ("eta", "mu")
 
     def __init__(
@@ -99,6 +97,11 @@ class ASGD(Optimizer):
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the name of the mean."""
         return ("ax",)
+
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        # The gradient to descend where it is another, the new weights, the new mean, the masked.
+        return 3 + changes_gradient(group)
 
     def update(
         self,

@@ -13,6 +13,8 @@ from xbackprop.module import Parameter
 
 State = dict[str, Any]
 
+_BLOCK_BYTES = 512  # CuPy's memory pool rounds up to multiples of it
+
 
 class FlatGroup:
     """Values, gradients and state of some parameters, each kind in one flat array.
@@ -34,6 +36,8 @@ class FlatGroup:
         State that is one float64 number per parameter.
     state : dict
         Earlier state of parameters, carried over.
+    is_updated_at_once : bool, default True
+        False where an update is given one parameter after the other.
 
     Attributes
     ----------
@@ -49,6 +53,11 @@ class FlatGroup:
         Updates asked for, known on the host.
     moves_together : bool
         All parameters have had the same updates.
+    array_bytes : int
+        Memory that one more array takes: of the group's size, or of its largest parameter's.
+    scalar_bytes : int
+        Memory for the scalars that one step makes on a device: those of the group, and first each
+        parameter's square norm, then its count of steps and its numbers.
     """
 
     def __init__(
@@ -58,6 +67,8 @@ class FlatGroup:
         shapes: Sequence[dict[str, tuple[int, ...]]],
         numbers: Sequence[str],
         state: dict[Parameter, State],
+        *,
+        is_updated_at_once: bool = True,
     ) -> None:
         self.group = group
         self.parameters = list(parameters)
@@ -67,22 +78,26 @@ class FlatGroup:
         size = sum(parameter.size for parameter in parameters)
         dtype = parameters[0].dtype
         xp = self.device.xp
+        self.scalar_bytes = _BLOCK_BYTES * (24 + (1 + len(self.numbers)) * len(parameters))
+        at_once = size if is_updated_at_once else max(parameter.size for parameter in parameters)
+        self.array_bytes = -(-at_once * dtype.itemsize // _BLOCK_BYTES) * _BLOCK_BYTES
         with self.device.activate():
             self.data: Array = xp.empty(size, dtype=dtype)
             self.grad: Array = xp.zeros(size, dtype=dtype)
             self.state: dict[str, Any] = {
                 name: xp.zeros(number, dtype=dtype) for name, number in _sizes(shapes).items()
             }
-            self._bind(shapes, state)
             self.counts = [state.get(p, {}).get("count", 0) for p in self.parameters]
             self.steps = self._collect_steps(state)
             self.moves_together = all(step is self.steps[0] for step in self.steps)
+            self._fill(shapes, state)
             self._bind_numbers(state)
+            self._bind()  # last: by now no memory can run out
 
-    def _bind(
+    def _fill(
         self, shapes: Sequence[dict[str, tuple[int, ...]]], state: dict[Parameter, State]
     ) -> None:
-        """Move values, gradients and state into the flat arrays and rebind the parameters."""
+        """Move values, gradients and state into the flat arrays."""
         self.bindings: list[tuple[Parameter, Array, Array]] = []
         self.views: list[dict[str, Array]] = []
         offset = 0
@@ -105,9 +120,13 @@ class FlatGroup:
                     moved = to_device(np.asarray(earlier) if np.isscalar(earlier) else earlier,
                                       self.device)  # fmt: skip
                     view[...] = moved.astype(view.dtype) if moved.dtype != view.dtype else moved
-            parameter.rebind(data, grad)
-            self.bindings.append((parameter, parameter.data, grad))
+            self.bindings.append((parameter, data, grad))
             self.views.append(views)
+
+    def _bind(self) -> None:
+        """Make the parameters live in the flat arrays."""
+        for parameter, data, grad in self.bindings:
+            parameter.rebind(data, grad)
 
     def _collect_steps(self, state: dict[Parameter, State]) -> list[Any]:
         earlier = [state.get(parameter, {}).get("step", 0) for parameter in self.parameters]

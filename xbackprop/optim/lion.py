@@ -1,6 +1,6 @@
 """Lion: the sign of a running mean, found by a search over programs."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
@@ -53,8 +53,6 @@ class Lion(Optimizer):
     """
 
     saves_step = False
-    # The gradient to descend, direction, and three while the mean is made.
-    scratch_arrays: ClassVar[int] = 5
 
     def __init__(
         self,
@@ -71,6 +69,11 @@ class Lion(Optimizer):
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the name of the running mean."""
         return ("exp_avg",)
+
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        # The gradient to descend where it is another, direction, and three while the mean is made.
+        return 4 + bool(group["maximize"])
 
     def update(
         self,

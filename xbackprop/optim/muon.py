@@ -1,7 +1,7 @@
 """Muon: momentum of matrices, made orthogonal."""
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -111,9 +111,6 @@ class Muon(Optimizer):
 
     saves_step = False
     elementwise = False
-    # As large as the largest parameter, at most: mean, direction, gram, polynomial, the iterate,
-    # and four inside a rounding and its product.
-    scratch_arrays: ClassVar[int] = 9
 
     def __init__(
         self,
@@ -161,6 +158,14 @@ class Muon(Optimizer):
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the momentum's name."""
         return ("momentum_buffer",)
+
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many arrays of the largest parameter's size an update holds at once."""
+        # Mean, direction where it is another, the iterate, and four while a product is rounded;
+        # gram and polynomial are squares of the shorter side.
+        largest = max(parameter.size for parameter in group["params"])
+        square = max(min(parameter.shape) ** 2 for parameter in group["params"])
+        return 6 + bool(group["nesterov"]) + math.ceil(2 * square / max(largest, 1))
 
     def update(
         self,

@@ -1,12 +1,12 @@
 """NAdam: Adam that looks ahead as Nesterov's momentum does."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
-from xbackprop.optim.updates import cast, decay, first, masked, penalized, put
+from xbackprop.optim.updates import cast, changes_gradient, decay, first, masked, penalized, put
 
 
 @op
@@ -76,8 +76,6 @@ class NAdam(Optimizer):
     Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop, algorithm 2.
     """
 
-    # The gradient to descend, mean, square, denominator, and three of the sum of both directions.
-    scratch_arrays: ClassVar[int] = 7
     number_names = ("mu_product",)
 
     def __init__(
@@ -118,6 +116,12 @@ class NAdam(Optimizer):
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the running means."""
         return ("exp_avg", "exp_avg_sq")
+
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        # The gradient to descend where it is another, mean, square, denominator, and three of the
+        # sum of both directions.
+        return 6 + changes_gradient(group)
 
     def update(
         self,

@@ -1,12 +1,12 @@
 """RAdam: Adam whose scaling waits until enough squares have been seen."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
-from xbackprop.optim.updates import cast, decay, penalized, put
+from xbackprop.optim.updates import cast, changes_gradient, decay, penalized, put
 
 
 @op
@@ -77,9 +77,6 @@ class RAdam(Optimizer):
     Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020, algorithm 2.
     """
 
-    # The gradient to descend, mean, square, direction, scale, and two while the weights are made.
-    scratch_arrays: ClassVar[int] = 7
-
     def __init__(
         self,
         params: ParameterSource,
@@ -111,6 +108,13 @@ class RAdam(Optimizer):
         """Return the names of the running means."""
         return ("exp_avg", "exp_avg_sq")
 
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        # The gradient to descend where it is another, mean, square, direction, scale where it is
+        # ever used, and two while the weights are made.
+        is_ever_rectified = longest_average(group["betas"][1]) > 5
+        return 5 + is_ever_rectified + changes_gradient(group)
+
     def update(
         self,
         flat: FlatGroup,
@@ -129,7 +133,7 @@ class RAdam(Optimizer):
         if is_decoupled:
             decay(flat, data, lr, finite)
         correction2 = 1 - beta2**step
-        longest = 2 / (1 - beta2) - 1
+        longest = longest_average(beta2)
         length = longest - 2 * step * beta2**step / correction2
         is_rectified: Any = None
         rectification: Any = 1.0
@@ -145,3 +149,8 @@ class RAdam(Optimizer):
             cast(lr / (1 - beta1**step), data), cast(rectification, data), is_rectified,
             group["eps"], finite,
         )  # fmt: skip
+
+
+def longest_average(beta2: float) -> float:
+    """Return ``rho_inf``, the length of the moving average that the running mean comes to."""
+    return 2 / (1 - beta2) - 1

@@ -1,12 +1,12 @@
 """RMSprop: steps divided by the root of the running mean square."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
-from xbackprop.optim.updates import cast, penalized, put
+from xbackprop.optim.updates import cast, changes_gradient, penalized, put
 
 
 @op
@@ -75,9 +75,6 @@ class RMSprop(Optimizer):
     Graves, "Generating sequences with recurrent neural networks", arXiv:1308.0850, equation 38.
     """
 
-    # The gradient to descend, mean, square, direction, the new weights, and the mask's.
-    scratch_arrays: ClassVar[int] = 6
-
     def __init__(
         self,
         params: ParameterSource,
@@ -119,6 +116,12 @@ class RMSprop(Optimizer):
             *(("momentum_buffer",) if group["momentum"] else ()),
             *(("grad_avg",) if group["centered"] else ()),
         )
+
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        # The gradient to descend where it is another, mean, square, direction, the new weights, the
+        # masked.
+        return 4 + bool(group["centered"]) + changes_gradient(group)
 
     def update(
         self,

@@ -1,6 +1,6 @@
 """Rprop: each weight has its own step, and only the gradient's sign counts."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
@@ -66,10 +66,6 @@ class Rprop(Optimizer):
     algorithm", ICNN 1993.
     """
 
-    # The gradient to descend, agreement, factor, earlier and new step, what is kept, the new
-    # weights, and those under the mask.
-    scratch_arrays: ClassVar[int] = 8
-
     def __init__(
         self,
         params: ParameterSource,
@@ -102,6 +98,12 @@ class Rprop(Optimizer):
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the remembered gradient and of the steps."""
         return ("prev", "step_size")
+
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        # The gradient to descend where it is another, agreement, factor, earlier and new step, what
+        # is kept, the new weights, the masked.
+        return 7 + bool(group["maximize"])
 
     def update(
         self,

@@ -111,6 +111,17 @@ class SGD(Optimizer):
         """Return the momentum's name when there is momentum."""
         return ("momentum_buffer",) if group["momentum"] else ()
 
+    def scratch_arrays(self, group: dict[str, Any]) -> int:
+        """Return how many flat arrays an update holds at once."""
+        decays, is_negated, is_nesterov = (
+            bool(group["weight_decay"]), group["maximize"], group["nesterov"]
+        )  # fmt: skip
+        number: int = 1 + decays + is_negated + is_nesterov
+        if self.skip_nonfinite:  # the masked gradient, if it is another, and the masked change
+            has_gradient = decays or is_negated or bool(group["momentum"])
+            number = max(number, 2 + has_gradient + is_nesterov)
+        return number
+
     def update(
         self,
         flat: FlatGroup,

@@ -45,6 +45,12 @@ def penalized(flat: FlatGroup, data: Array, grad: Array, *, is_decoupled: bool =
     return grad
 
 
+def changes_gradient(group: dict[str, Any]) -> bool:
+    """Tell whether :func:`penalized` makes a new array."""
+    is_coupled = group["weight_decay"] and not group.get("decoupled_weight_decay")
+    return bool(group["maximize"] or is_coupled)
+
+
 def decay(flat: FlatGroup, data: Array, lr: Any, finite: Any) -> None:
     """Take the share ``lr * weight_decay`` of the weights away: decoupled weight decay."""
     if flat.group["weight_decay"]:

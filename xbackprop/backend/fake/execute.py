@@ -1,6 +1,5 @@
 """One strict gate through which every computation of the stand-in passes."""
 
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -9,6 +8,7 @@ import numpy as np
 
 from xbackprop.backend.device import FAKE_DEVICE_COUNT, Device
 from xbackprop.backend.fake.memory import Allocation, current_index, memory_of
+from xbackprop.backend.fork import LockHolder, use
 from xbackprop.backend.transfer import record
 
 # What CuPy computes with: NumPy's booleans, integers, floats and complex numbers up to 64 bit a
@@ -139,6 +139,7 @@ def execute(
     synchronizes : bool
         CuPy reads a size or a condition back from the device before it goes on.
     """
+    use("fake")
     index = _common_index(name, sources)
     if not view:
         require_current(name, index)
@@ -159,18 +160,19 @@ def execute(
     return wrapped
 
 
-_quiet_lock = threading.Lock()
+_quieting = LockHolder()
 
 
 def run_quietly(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run without warnings: the filters belong to the process, so one thread at a time."""
-    with _quiet_lock, warnings.catch_warnings(), np.errstate(all="ignore"):
+    with _quieting.lock, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         return function(*args, **kwargs)
 
 
 def read_back(array: FakeArray, what: str) -> np.ndarray:
     """Book a download, with the wait it implies, and return the NumPy array behind ``array``."""
+    use("fake")
     place = _DEVICES[array._index]
     record("synchronization", 0, place, what)
     record("download", array._array.nbytes, place, what)

@@ -1,10 +1,10 @@
 """The stand-in's devices: which is current, how much memory each holds."""
 
-import threading
 from collections import deque
 from contextvars import ContextVar, Token
 
 from xbackprop.backend.device import FAKE_DEVICE_COUNT, process_device
+from xbackprop.backend.fork import LockHolder, use
 
 _current: ContextVar[int | None] = ContextVar("xbackprop_fake_device", default=None)
 
@@ -56,15 +56,15 @@ class FakeMemory:
         self.limit: int | None = None
         self._used = 0
         self._peak = 0
-        self._lock = threading.Lock()
-        # The garbage collector may release memory at any line, also in the middle of `reserve`:
-        # a lock would wait for itself there, so releases queue up (append is atomic).
+        self._booking = LockHolder()
+        # The garbage collector may release memory at any line, also in the middle of `reserve`,
+        # which must not see its numbers move: releases queue up (append is atomic).
         self._released: deque[int] = deque()
 
     @property
     def used(self) -> int:
         """Bytes held by arrays now; views hold none of their own."""
-        with self._lock:
+        with self._booking.lock:
             self._settle()
             return self._used
 
@@ -75,13 +75,14 @@ class FakeMemory:
 
     def reset_peak(self) -> None:
         """Measure the peak from now on."""
-        with self._lock:
+        with self._booking.lock:
             self._settle()
             self._peak = self._used
 
     def reserve(self, size_bytes: int) -> None:
         """Take ``size_bytes`` or raise MemoryError."""
-        with self._lock:
+        use("fake")
+        with self._booking.lock:
             self._settle()
             if self.limit is not None and self._used + size_bytes > self.limit:
                 raise MemoryError(

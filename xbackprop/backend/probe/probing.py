@@ -1,13 +1,16 @@
 """The probe itself: import CuPy, count the GPUs, list them, try one."""
 
 import contextvars
+import importlib.util
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from xbackprop.backend.fork import LockHolder, explain_loss, use
 from xbackprop.backend.probe.checks import check_device
 from xbackprop.backend.probe.driver import driver_cuda_version, free_memory
 from xbackprop.backend.probe.errors import (
@@ -32,7 +35,7 @@ _PROHIBITED = 2  # cudaComputeModeProhibited: no process may make a context
 
 
 _reports: dict[tuple[int | None, str | None, int], CudaReport] = {}
-_lock = threading.RLock()
+_probing = LockHolder()
 
 
 def probe_cuda(index: int | None = None) -> CudaReport:
@@ -55,7 +58,7 @@ def probe_cuda(index: int | None = None) -> CudaReport:
     """
     # A forked child inherits the report and not the right to use CUDA, hence the process id.
     key = (index, os.environ.get(VISIBLE_DEVICES), os.getpid())
-    with _lock:
+    with _probing.lock:
         report = _reports.get(key)
         if report is None:
             report = _probe(index)
@@ -66,19 +69,17 @@ def probe_cuda(index: int | None = None) -> CudaReport:
 
 def reset_probe() -> None:
     """Forget what was found out, for example after a driver was installed."""
-    with _lock:
+    with _probing.lock:
         _reports.clear()
 
 
 def _probe(index: int | None) -> CudaReport:
+    loss = explain_loss("cuda")
+    if loss is not None:
+        return CudaReport(CudaState.OTHER, *loss)
     packages = installed_cupy_packages()
     facts = Facts(packages, driver_cuda_version())
-    # CuPy warns of double installations and of libraries it cannot load. That belongs into the
-    # report: a warning here would stop programs that turn warnings into errors.
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        report = _examine(index, facts)
-    messages = [one_line(w.message) for w in caught if isinstance(w.message, Warning)]
+    report, messages = _examine_quietly(index, facts)
     conflicts: tuple[str, ...] = ()
     if len(packages) > 1:
         names = ", ".join(f"{name} {version}" for name, version in packages.items())
@@ -91,6 +92,20 @@ def _probe(index: int | None) -> CudaReport:
         driver_version=version_text(facts.driver),
         warnings=tuple(dict.fromkeys(messages)),
     )
+
+
+def _examine_quietly(index: int | None, facts: Facts) -> tuple[CudaReport, list[str]]:
+    """Examine, and collect the warnings: they would stop programs that turn them into errors.
+
+    CuPy warns of double installations and of libraries it cannot load, and that belongs into the
+    report. The filters of warnings belong to all threads, so they are left alone without CuPy.
+    """
+    if "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None:
+        return _examine(index, facts), []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        report = _examine(index, facts)
+    return report, [one_line(w.message) for w in caught if isinstance(w.message, Warning)]
 
 
 def _examine(index: int | None, facts: Facts) -> CudaReport:
@@ -115,6 +130,8 @@ def _examine(index: int | None, facts: Facts) -> CudaReport:
 def _examine_devices(cupy: Any, index: int | None, facts: Facts) -> CudaReport:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
+        if count:
+            use("cuda")  # counting has started CUDA
         devices = _list_devices(cupy.cuda.runtime, count)
     except Exception as error:  # noqa: BLE001 - every failure is a state
         return _failed(diagnose(error, facts), error)

@@ -1,8 +1,8 @@
 """Model and data files that are damaged, hostile or odd: what reading them leads to, in figures.
 
-`nox -s reliability -- files` runs all of it, in less than half an hour. Every file must be refused (a mutated one may
-turn out to be right) with CheckpointError or DataError, within 2 seconds of processor time and,
-where it is measured, 200 MB. Needs POSIX: chunks of work are forks, so that a crash is seen.
+`nox -s reliability -- files` runs all of it. Every file must be refused (a mutated one may turn out
+to be right) with CheckpointError or DataError, within 2 seconds of processor time and, where it is
+measured, 200 MB. Needs POSIX: chunks of work are forks, so that a crash is seen.
 """
 
 import json

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .building import NO_CHECKSUM, checkpoint_bytes, seal_text, sealed, split
+from reliability.building import NO_CHECKSUM, checkpoint_bytes, seal_text, sealed, split
 
 Writer = Callable[[Path], Any]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .building import array_bytes, npy_bytes, zip_bytes
-from .hostile_checkpoints import RunsCode, Writer, bytes_of
+from reliability.building import array_bytes, npy_bytes, zip_bytes
+from reliability.hostile_checkpoints import RunsCode, Writer, bytes_of
 
 X = np.arange(12.0).reshape(6, 2)
 Y = np.array([0, 1, 0, 1, 0, 1])

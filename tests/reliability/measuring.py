@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import xbackprop as xb
+from reliability.mutations import FIXTURES, good_tables
 from xbackprop.data import DataError
 from xbackprop.training import CheckpointError
-
-from .mutations import FIXTURES, good_tables
 
 SECONDS, BYTES = 2.0, 200 * 10**6
 ABANDONED_AFTER = 60  # seconds

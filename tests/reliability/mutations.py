@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .building import (
+from reliability.building import (
     NO_CHECKSUM,
     array_bytes,
     header_of,

@@ -131,7 +131,7 @@ def restore_progress(progress: FitProgress, saved: Mapping[str, Any]) -> None:
 
 def resume_trainer(trainer: "Trainer", path: str | os.PathLike[str]) -> None:
     """Restore what :func:`save_trainer` wrote; change nothing unless all of it fits."""
-    state = read_state(path)
+    state = read_state(path, like=trainer.model)
     name = os.fspath(path)
     try:
         _check_same(trainer, state)

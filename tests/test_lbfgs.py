@@ -369,6 +369,53 @@ def test_a_step_that_ends_at_infinity_is_taken_back(xb_device: Device) -> None:
     assert problem.everything() != before
 
 
+class BrokenOffError(Exception):
+    """What a closure may raise."""
+
+
+@both_searches
+def test_a_step_that_is_broken_off_is_taken_back(search: str | None, xb_device: Device) -> None:
+    problem = Problem(max_iter=5, lr=0.1, line_search_fn=search)
+    problem.step()
+    before, good, calls = problem.everything(), problem.function, problem.optimizer.calls
+    for number in (1, 2, 4):
+        left = iter(range(number))
+
+        def broken(x: Any, left: Any = left) -> tuple[Any, Any]:
+            if next(left, None) is None:
+                raise BrokenOffError
+            return good(x)
+
+        problem.function = broken
+        with pytest.raises(BrokenOffError):
+            problem.step()
+        assert problem.everything() == before
+        assert problem.optimizer.calls == calls
+
+
+@pytest.mark.parametrize("xb_device", ["fake"], indirect=True)
+@both_searches
+def test_a_step_without_memory_is_taken_back(search: str | None, xb_device: Device) -> None:
+    from xbackprop.backend.fake import memory_of, set_memory_limit
+
+    problem = Problem(max_iter=5, lr=0.1, line_search_fn=search)
+    problem.step()
+    before, refused = problem.everything(), 0
+    for room in range(0, 400, 20):
+        set_memory_limit(memory_of(0).used + room)
+        try:
+            problem.step()
+        except MemoryError:
+            refused += 1
+            set_memory_limit(None)
+            assert problem.everything() == before
+        else:
+            break
+        finally:
+            set_memory_limit(None)
+    assert refused > 5
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Schedules follow their formulas, keep rates set by hand, and go on from their state."""
 
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -257,6 +258,28 @@ def test_state_of_a_schedule_made_with_other_options() -> None:
     without.load_state_dict(with_momentum.state_dict())
     without.step()
     assert without.cycle_momentum
+
+
+def test_state_that_does_not_fit_changes_nothing() -> None:
+    optimizer = make_optimizer()
+    chain = schedules.ChainedScheduler(
+        [schedules.LambdaLR(optimizer, abs), schedules.ExponentialLR(optimizer, 0.5)]
+    )
+    before = chain.state_dict()
+    for damage in (
+        lambda s: s["_schedulers"][1].update(warmup=3),
+        lambda s: s["_schedulers"][0]["lr_lambdas"].append(None),
+        lambda s: s.update(warmup=3),
+    ):
+        state = copy.deepcopy(before)
+        state["_last_lr"] = state["_schedulers"][0]["_last_lr"] = [7.0, 7.0]
+        damage(state)
+        with pytest.raises(ValueError, match=r"has no warmup|expects the state of 2 lr_lambdas"):
+            chain.load_state_dict(state)
+        assert chain.state_dict() == before
+
+
+def test_states_of_more_schedules_are_refused() -> None:
     chain = schedules.ChainedScheduler([schedules.ExponentialLR(make_optimizer(), 0.5)])
     state = chain.state_dict()
     state["_schedulers"].append({})

@@ -15,7 +15,7 @@ from xbackprop.optim.lbfgs.line_search import Point, strong_wolfe
 from xbackprop.optim.lbfgs.reading import largest_of, read
 from xbackprop.optim.lbfgs.state import check_memory, moved, on_host
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
-from xbackprop.optim.state_dict import check_groups
+from xbackprop.optim.state_dict import Groups, State, check_groups
 
 Closure = Callable[[], Any]
 
@@ -60,7 +60,8 @@ class LBFGS(Optimizer):
     point tried: one download each time.
 
     It needs a closure, so :class:`xbackprop.Trainer` cannot use it. With ``skip_nonfinite``, a step
-    that starts or ends at a loss or gradient that is not finite is taken back.
+    that starts or ends at a loss or gradient that is not finite is taken back; so is one that an
+    error breaks off, in the closure or for want of memory.
 
     References
     ----------
@@ -140,23 +141,36 @@ class LBFGS(Optimizer):
         ------
         TypeError
             Without a closure.
+        MemoryError
+            Among other errors; nothing was changed or counted then.
         """
         if closure is None:
             raise TypeError("LBFGS.step expects a closure that computes the loss and the gradients")
         self.calls += 1
         if self.skip_nonfinite and self.stop_at_nonfinite and self._bad_call >= 0:
+            self.last_finite = False
             return closure()
         place, dtype = self._place()
         with place.activate(), np.errstate(all="ignore"):
             self._move_memory(place, dtype)
             before, memory = self._gather_values(), copy.copy(self._memory)
-            result, is_finite = self._minimize(closure)
-            if self.skip_nonfinite and not is_finite:
-                self._scatter(before)
-                self._memory = memory
-                if self._bad_call < 0:
-                    self._bad_call = self.calls
+            try:
+                result, is_finite = self._minimize(closure)
+            except BaseException:
+                self._take_back(before, memory)
+                self.calls -= 1
+                raise
+            is_skipped = self.skip_nonfinite and not is_finite
+            if is_skipped:
+                self._take_back(before, memory)
+                self._bad_call = self.calls if self._bad_call < 0 else self._bad_call
+                self._skipped += 1
+            self.last_finite = False if is_skipped else None
         return result
+
+    def _take_back(self, values: Array, memory: dict[str, Any]) -> None:
+        self._scatter(values)
+        self._memory = memory
 
     def _minimize(self, closure: Closure) -> tuple[Any, bool]:
         """Return what the closure returned first, and whether all is finite at the end."""
@@ -319,11 +333,15 @@ class LBFGS(Optimizer):
         ValueError
             When group or history do not fit; nothing was changed then.
         """
-        (options,) = check_groups(self, state_dict["param_groups"])
-        size = sum(parameter.size for parameter in self._parameters)
-        memory = check_memory(state_dict["state"], size)
-        self._memory = memory
+        (options,), state = self.check_state_dict(state_dict)
+        self._memory = state[self._parameters[0]]
         self.param_groups[0] |= options
+
+    def check_state_dict(self, state_dict: Mapping[str, Any]) -> tuple[Groups, State]:
+        """Return a loaded state ready for use, or raise what :meth:`load_state_dict` raises."""
+        options = check_groups(self, state_dict["param_groups"])
+        size = sum(parameter.size for parameter in self._parameters)
+        return options, {self._parameters[0]: check_memory(state_dict["state"], size)}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_memory": on_host(self._memory)}

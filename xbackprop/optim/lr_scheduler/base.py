@@ -138,13 +138,21 @@ class LRScheduler:
         ValueError
             When it names what this schedule does not have; nothing was changed then.
         """
-        unknown = state_dict.keys() - vars(self).keys() - {*self._sometimes, *self._ignored}
+        self._check(state_dict)
+        self._restore(state_dict)
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state that does not fit."""
+        unknown = state.keys() - vars(self).keys() - {*self._sometimes, *self._ignored}
         if unknown:
             raise ValueError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Take over a state that fits."""
         vars(self).update(
             {
                 name: copy.deepcopy(value)
-                for name, value in state_dict.items()
+                for name, value in state.items()
                 if name not in self._ignored
             }
         )

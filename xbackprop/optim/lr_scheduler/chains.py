@@ -43,18 +43,21 @@ class _Chain(LRScheduler):
         states = [scheduler.state_dict() for scheduler in self._schedulers]
         return {**self._dump("_schedulers"), "_schedulers": states}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned, here or in PyTorch."""
-        state = dict(state_dict)
-        states = state.pop("_schedulers")
+    def _check(self, state: Mapping[str, Any]) -> None:
+        super()._check(state)
+        states = state["_schedulers"]
         if len(states) != len(self._schedulers):
             raise ValueError(
                 f"{type(self).__name__} expects the states of {len(self._schedulers)} schedules; "
                 f"got {len(states)}"
             )
-        super().load_state_dict(state)
         for scheduler, each in zip(self._schedulers, states, strict=True):
-            scheduler.load_state_dict(each)
+            scheduler._check(each)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore({name: part for name, part in state.items() if name != "_schedulers"})
+        for scheduler, each in zip(self._schedulers, state["_schedulers"], strict=True):
+            scheduler._restore(each)
 
 
 class SequentialLR(_Chain):

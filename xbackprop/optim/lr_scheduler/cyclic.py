@@ -135,10 +135,7 @@ class CyclicLR(LRScheduler):
         function = attributes(self._scale_fn_custom)
         return {**self._dump("_scale_fn_custom"), "_scale_fn_custom": function}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned; ``scale_fn`` stays that of the constructor."""
-        state = dict(state_dict)
-        loaded = state.pop("_scale_fn_custom")
-        super().load_state_dict(state)
-        restore_attributes(self._scale_fn_custom, loaded)
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore({name: part for name, part in state.items() if name != "_scale_fn_custom"})
+        restore_attributes(self._scale_fn_custom, state["_scale_fn_custom"])
         self._choose_scale_mode()

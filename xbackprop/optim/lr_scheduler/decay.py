@@ -85,9 +85,8 @@ class MultiStepLR(LRScheduler):
         power = bisect_right(sorted(self.milestones.elements()), self.last_epoch)
         return [base_lr * self.gamma**power for base_lr in self.base_lrs]
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned; JSON has made texts of the milestones."""
-        super().load_state_dict(state_dict)
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore(state)  # JSON has made texts of the milestones
         self.milestones = Counter({int(epoch): n for epoch, n in self.milestones.items()})
 
 

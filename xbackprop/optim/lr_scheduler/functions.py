@@ -53,12 +53,17 @@ class LambdaLR(LRScheduler):
         functions = [attributes(function) for function in self.lr_lambdas]
         return {**self._dump("lr_lambdas"), "lr_lambdas": functions}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned; functions stay those of the constructor."""
-        state = dict(state_dict)
-        loaded = state.pop("lr_lambdas")
-        super().load_state_dict(state)
-        for function, values in zip(self.lr_lambdas, loaded, strict=True):
+    def _check(self, state: Mapping[str, Any]) -> None:
+        super()._check(state)
+        if len(state["lr_lambdas"]) != len(self.lr_lambdas):
+            raise ValueError(
+                f"{type(self).__name__} expects the state of {len(self.lr_lambdas)} lr_lambdas; "
+                f"got {len(state['lr_lambdas'])}"
+            )
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore({name: part for name, part in state.items() if name != "lr_lambdas"})
+        for function, values in zip(self.lr_lambdas, state["lr_lambdas"], strict=True):
             restore_attributes(function, values)
 
 
@@ -91,9 +96,9 @@ class MultiplicativeLR(LambdaLR):
 
 def attributes(function: Any) -> dict[str, Any] | None:
     """Return what a callable object remembers; None for a function."""
-    if function is None or isinstance(function, FunctionType):
+    if isinstance(function, FunctionType):
         return None
-    return copy.deepcopy(vars(function))
+    return copy.deepcopy(getattr(function, "__dict__", None))
 
 
 def restore_attributes(function: Any, values: Mapping[str, Any] | None) -> None:

@@ -137,7 +137,6 @@ class ReduceLROnPlateau(LRScheduler):
             bound = self.best + sign * self.threshold
         return metric < bound if self.mode == "min" else metric > bound
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned, here or in PyTorch."""
-        super().load_state_dict(state_dict)
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore(state)
         self.mode_worse = math.inf if self.mode == "min" else -math.inf

@@ -112,7 +112,10 @@ def test_training_resumes_bit_by_bit(
 ) -> None:
     model = make_model()
     optimizer = case.make(
-        [{"params": model[0].parameters(), "lr": 0.2}, {"params": model[3].parameters()}]
+        [
+            {"params": case.trainable(model[0].parameters()), "lr": 0.2},
+            {"params": case.trainable(model[3].parameters())},
+        ]
     )
     for step in range(3):
         model[3].requires_grad_(step != 1)
@@ -125,7 +128,7 @@ def test_training_resumes_bit_by_bit(
     assert loaded.counters == {"epoch": 3, "best": [0.5, None]}
     assert_same_state(loaded.model, model)
     resumed = case.make(
-        [{"params": loaded.model[0].parameters()}, {"params": loaded.model[3].parameters()}],
+        [{"params": case.trainable(loaded.model[i].parameters())} for i in (0, 3)],
         lr=9.0,
     )
     resumed.load_state_dict(loaded.optimizer_state)

@@ -26,6 +26,16 @@ PART_WAYS = {
     "Adam with AMSGrad": False,
     "AdamW": False,
     "AdamW with AMSGrad": True,
+    "NAdam": True,
+    "NAdam with weight decay": False,
+    "Adagrad with a decaying rate": True,
+    "RMSprop with everything": False,
+    "Rprop": True,
+    "ASGD that averages": True,
+    "ASGD maximizing": False,
+    "Adafactor": True,
+    "Muon": False,
+    "Lion": True,
 }
 every_optimizer = pytest.mark.parametrize(
     "case",
@@ -63,7 +73,7 @@ def train(
 ) -> dict[str, bytes]:
     """Return weights, dropout counter and optimizer state after all steps."""
     model = make_model()
-    optimizer = case.make(model.parameters())
+    optimizer = case.make(case.trainable(model.parameters()))
     for step in range(STEPS):
         if step == HALF_WAY and interrupt is not None:
             model, optimizer = interrupt((model, optimizer), case)
@@ -180,7 +190,7 @@ def optimizer_replaced(course: Course, case: OptimizerCase) -> Course:
 def optimizer_replaced_by_one_in_use(course: Course, case: OptimizerCase) -> Course:
     """State that the other optimizer gathered on other parameters is forgotten."""
     model = make_model()
-    optimizer = case.make(model.parameters(), lr=0.5)
+    optimizer = case.make(case.trainable(model.parameters()), lr=0.5)
     one_step(case, model, optimizer, 30)
     model.load_state_dict(course[0].state_dict())
     model.load_extra_state(course[0].extra_state())
@@ -281,7 +291,7 @@ INTERRUPTIONS = [
 
 
 def resumed(case: OptimizerCase, model: nn.Module, earlier: Any) -> Any:
-    optimizer = case.make(model.parameters(), lr=123.0)
+    optimizer = case.make(case.trainable(model.parameters()), lr=123.0)
     optimizer.load_state_dict(earlier.state_dict())
     return optimizer
 
@@ -319,7 +329,7 @@ def test_training_goes_on_elsewhere_with_the_same_bits(case: OptimizerCase) -> N
         expected = train(case)
     places = ["cpu", "fake", "fake:1", "cpu", "fake:1", "cpu"]
     model = make_model()
-    optimizer = case.make(model.parameters())
+    optimizer = case.make(case.trainable(model.parameters()))
     for step, place in enumerate(places):
         with xb.use_device(place):
             model.to(place)
@@ -332,7 +342,7 @@ def test_optimizer_made_before_the_model_moves(case: OptimizerCase, xb_device: D
     expected = train(case)
     with xb.use_device("cpu" if xb_device.kind != "cpu" else "fake"):
         model = make_model()
-        optimizer = case.make(model.parameters())
+        optimizer = case.make(case.trainable(model.parameters()))
     model.to(xb_device)
     for step in range(STEPS):
         one_step(case, model, optimizer, step)
@@ -344,12 +354,12 @@ def test_group_added_on_the_way(case: OptimizerCase, xb_device: Device) -> None:
     """The first group keeps its state; the second starts like one that had no gradient before."""
     expected_model, model = make_model(), make_model()
     expected = case.make(
-        [{"params": expected_model[0].parameters()}, {"params": expected_model[5].parameters()}]
+        [{"params": case.trainable(expected_model[i].parameters())} for i in (0, 5)]
     )
-    optimizer = case.make(model[0].parameters())
+    optimizer = case.make(case.trainable(model[0].parameters()))
     for step in range(STEPS):
         if step == HALF_WAY:
-            optimizer.add_param_group({"params": model[5].parameters()})
+            optimizer.add_param_group({"params": case.trainable(model[5].parameters())})
         for trained, by in ((expected_model, expected), (model, optimizer)):
             trained.zero_grad()
             xb.value_and_grad(trained, nn.CrossEntropyLoss())(*batch(step))
@@ -367,7 +377,7 @@ def test_two_interleaved_forwards(case: OptimizerCase, xb_device: Device) -> Non
     results = []
     for order in ("one after the other", "interleaved", "backwards crossed"):
         model = make_model()
-        optimizer = case.make(model.parameters())
+        optimizer = case.make(case.trainable(model.parameters()))
         for step in range(3):
             (x1, _), (x2, _) = batch(2 * step), batch(2 * step + 1)
             optimizer.zero_grad()
@@ -390,11 +400,11 @@ def test_two_interleaved_forwards(case: OptimizerCase, xb_device: Device) -> Non
 def test_layer_used_twice(case: OptimizerCase, xb_device: Device) -> None:
     layer = nn.Linear(4, 4, rng=0)
     model = nn.Sequential(layer, nn.Tanh(), layer)
-    optimizer = case.make(model.parameters())
+    optimizer = case.make(case.trainable(model.parameters()))
     first, second = nn.Linear(4, 4, rng=0), nn.Linear(4, 4, rng=0)
     apart = nn.Sequential(first, nn.Tanh(), second)
     summed = [xb.Parameter(p.data.copy()) for p in first.parameters()]
-    plain = case.make(summed)
+    plain = case.make(case.trainable(summed))
     x, y = xb.asarray(xb.to_host(batch(0)[0])), xb.asarray(xb.to_host(batch(1)[0]))
     for _ in range(4):
         for network in (model, apart):
@@ -558,3 +568,40 @@ def test_loaded_state_is_not_shared_with_what_was_loaded(xb_device: Device) -> N
     group["lr"] = 100.0
     assert optimizer.state_dict()["state"][0]["momentum_buffer"] == [2.0]
     assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+# --- states of other versions -------------------------------------------------------------
+
+
+def test_state_from_before_an_option_takes_its_default(xb_device: Device) -> None:
+    w = xb.Parameter(xb.asarray([1.0]))
+    for cls, is_decoupled in ((xb.optim.Adam, False), (xb.optim.AdamW, True)):
+        state = cls([w]).state_dict()
+        for name in ("maximize", "foreach", "capturable", "fused", "decoupled_weight_decay"):
+            del state["param_groups"][0][name]
+        optimizer = cls([w], lr=0.7)
+        optimizer.load_state_dict(state)
+        assert optimizer.param_groups[0]["lr"] == 1e-3
+        assert optimizer.param_groups[0]["decoupled_weight_decay"] is is_decoupled
+        assert optimizer.param_groups[0]["foreach"] is None
+
+
+def test_adamw_goes_on_from_adam_with_decoupled_decay(xb_device: Device) -> None:
+    w = xb.Parameter(xb.asarray([1.0]))
+    optimizer = xb.optim.AdamW([w])
+    optimizer.load_state_dict(xb.optim.Adam([w]).state_dict())
+    assert optimizer.param_groups[0]["decoupled_weight_decay"] is True
+
+
+def test_sum_before_the_first_update_is_loaded(xb_device: Device) -> None:
+    """PyTorch's Adagrad saves parameters that were never updated."""
+    w = xb.Parameter(xb.asarray([1.0], dtype=np.float64))
+    optimizer = xb.optim.Adagrad([w], lr=1.0, initial_accumulator_value=0.5, eps=0.0)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict(
+        {"state": {0: {"step": 0.0, "sum": np.array([0.5])}}, "param_groups": groups}
+    )
+    assert optimizer.state_dict()["state"] == {}
+    w.grad = w.data
+    optimizer.step()
+    np.testing.assert_allclose(xb.to_host(w.data), [1 - 1 / 1.5**0.5], rtol=1e-12)

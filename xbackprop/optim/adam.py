@@ -1,11 +1,13 @@
 """Adam and AdamW: steps scaled by running means of the gradient and of its square."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
-from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, masked
+from xbackprop.optim.optimizer import Optimizer, ParameterSource
+from xbackprop.optim.updates import cast, decay, masked, penalized
 
 
 @op
@@ -59,16 +61,24 @@ class Adam(Optimizer):
         Factor of the L2 penalty's gradient ``w``.
     amsgrad : bool, default False
         Use the largest running mean of squares so far.
+    foreach : bool, optional
+        Without effect, see :class:`Optimizer`.
     maximize : bool, default False
         Climb instead of descending.
+    capturable : bool, default False
+        Without effect, see :class:`Optimizer`.
+    differentiable : bool, default False
+        True is refused.
+    fused : bool, optional
+        Without effect, see :class:`Optimizer`.
+    decoupled_weight_decay : bool, default False
+        Take ``lr weight_decay w`` from the weights instead of adding to the gradient, as AdamW.
 
     References
     ----------
     Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1; Reddi,
     Kale, Kumar, "On the convergence of Adam and beyond", ICLR 2018 (AMSGrad).
     """
-
-    decoupled_weight_decay = False
 
     def __init__(
         self,
@@ -79,7 +89,12 @@ class Adam(Optimizer):
         weight_decay: float = 0,
         amsgrad: bool = False,
         *,
+        foreach: bool | None = None,
         maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -88,8 +103,21 @@ class Adam(Optimizer):
             "weight_decay": weight_decay,
             "amsgrad": amsgrad,
             "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+            "decoupled_weight_decay": decoupled_weight_decay,
         }
         super().__init__(params, defaults)
+
+    def check_options(self, group: dict[str, Any]) -> None:
+        """Refuse hyperparameters out of range, and betas that are not floats, as PyTorch does."""
+        super().check_options(group)
+        if not all(isinstance(beta, float) for beta in group["betas"]):
+            raise ValueError(
+                f"{type(self).__name__} expects betas to be floats; got {group['betas']}"
+            )
 
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the running means."""
@@ -116,14 +144,10 @@ class Adam(Optimizer):
             masked(flat.scalar(f"beta{i}", beta), finite, 1.0)
             for i, beta in enumerate(group["betas"], 1)
         )
-        if group["maximize"]:
-            grad = -grad
-        if group["weight_decay"]:
-            decay = flat.scalar("weight_decay", group["weight_decay"])
-            if self.decoupled_weight_decay:
-                data *= cast(masked(1 - lr * decay, finite, 1.0), data)
-            else:
-                grad = grad + data * cast(decay, data)
+        is_decoupled = group["decoupled_weight_decay"]
+        grad = penalized(flat, data, grad, is_decoupled=is_decoupled)
+        if is_decoupled:
+            decay(flat, data, lr, finite)
         grad = masked(grad, finite, -0.0)  # the one number that changes nothing, added to any
         # In float64, on the device: float32 would lose 1.3e-5 in the corrections.
         step_size = lr / (1 - group["betas"][0] ** step)
@@ -154,13 +178,19 @@ class AdamW(Adam):
         Use the largest running mean of squares so far.
     maximize : bool, default False
         Climb instead of descending.
+    foreach : bool, optional
+        Without effect, see :class:`Optimizer`.
+    capturable : bool, default False
+        Without effect, see :class:`Optimizer`.
+    differentiable : bool, default False
+        True is refused.
+    fused : bool, optional
+        Without effect, see :class:`Optimizer`.
 
     References
     ----------
     Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
     """
-
-    decoupled_weight_decay = True
 
     def __init__(
         self,
@@ -172,5 +202,19 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, foreach=foreach,
+            capturable=capturable, differentiable=differentiable, fused=fused,
+            decoupled_weight_decay=True,
+        )  # fmt: skip
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore a state; one of Adam goes on with decoupled weight decay, as in PyTorch."""
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True

@@ -1,5 +1,6 @@
 """The optimizer's cache: parameters of one group, device and dtype side by side in one array."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device
-from xbackprop.backend.transfer import to_device
+from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
 
 State = dict[str, Any]
@@ -29,13 +30,22 @@ class FlatGroup:
         The options of the group.
     parameters : sequence of Parameter
         Of one device and dtype.
-    state_names : sequence of str
-        The optimizer's per-element state.
+    shapes : sequence of dict
+        Of each parameter, the shapes of its state's arrays by name.
+    numbers : sequence of str
+        State that is one float64 number per parameter.
     state : dict
         Earlier state of parameters, carried over.
+    is_updated_at_once : bool, default True
+        False where an update is given one parameter after the other.
 
     Attributes
     ----------
+    state : dict
+        Arrays of all parameters by name, and their numbers while all parameters move together. An
+        update writes into the arrays and puts new numbers in the place of the old.
+    views : list of dict
+        The same of each parameter; its numbers once it moves apart.
     steps : list
         Updates of each parameter: ints on the CPU, int64 device scalars elsewhere. While all
         parameters are always updated together the entries are one and the same object.
@@ -44,46 +54,55 @@ class FlatGroup:
     moves_together : bool
         All parameters have had the same updates.
     array_bytes : int
-        Memory that one more array of the group's size takes.
+        Memory that one more array takes: of the group's size, or of its largest parameter's.
     scalar_bytes : int
         Memory for the scalars that one step makes on a device: those of the group, and first each
-        parameter's square norm, then its count of steps.
+        parameter's square norm, then its count of steps and its numbers.
     """
 
     def __init__(
         self,
         group: dict[str, Any],
         parameters: Sequence[Parameter],
-        state_names: Sequence[str],
+        shapes: Sequence[dict[str, tuple[int, ...]]],
+        numbers: Sequence[str],
         state: dict[Parameter, State],
+        *,
+        is_updated_at_once: bool = True,
     ) -> None:
         self.group = group
         self.parameters = list(parameters)
+        self.numbers = tuple(numbers)
         self.device: Device = parameters[0].device
         self.scalars: dict[str, tuple[float, Array]] = {}
         size = sum(parameter.size for parameter in parameters)
         dtype = parameters[0].dtype
         xp = self.device.xp
-        self.scalar_bytes = _BLOCK_BYTES * (24 + len(parameters))
-        self.array_bytes = -(-size * dtype.itemsize // _BLOCK_BYTES) * _BLOCK_BYTES
+        self.scalar_bytes = _BLOCK_BYTES * (24 + (1 + len(self.numbers)) * len(parameters))
+        at_once = size if is_updated_at_once else max(parameter.size for parameter in parameters)
+        self.array_bytes = -(-at_once * dtype.itemsize // _BLOCK_BYTES) * _BLOCK_BYTES
         with self.device.activate():
             self.data: Array = xp.empty(size, dtype=dtype)
             self.grad: Array = xp.zeros(size, dtype=dtype)
-            self.state: dict[str, Array] = {
-                name: xp.zeros(size, dtype=dtype) for name in state_names
+            self.state: dict[str, Any] = {
+                name: xp.zeros(number, dtype=dtype) for name, number in _sizes(shapes).items()
             }
             self.counts = [state.get(p, {}).get("count", 0) for p in self.parameters]
             self.steps = self._collect_steps(state)
             self.moves_together = all(step is self.steps[0] for step in self.steps)
-            self._fill(state)
+            self._fill(shapes, state)
+            self._bind_numbers(state)
             self._bind()  # last: by now no memory can run out
 
-    def _fill(self, state: dict[Parameter, State]) -> None:
+    def _fill(
+        self, shapes: Sequence[dict[str, tuple[int, ...]]], state: dict[Parameter, State]
+    ) -> None:
         """Move values, gradients and state into the flat arrays."""
         self.bindings: list[tuple[Parameter, Array, Array]] = []
         self.views: list[dict[str, Array]] = []
         offset = 0
-        for parameter in self.parameters:
+        offsets = dict.fromkeys(self.state, 0)
+        for parameter, shapes_of_state in zip(self.parameters, shapes, strict=True):
             part = slice(offset, offset + parameter.size)
             offset += parameter.size
             data = self.data[part].reshape(parameter.shape)
@@ -91,9 +110,10 @@ class FlatGroup:
             data[...] = parameter.data
             if parameter.has_grad:
                 grad[...] = parameter.grad
-            views = {
-                name: array[part].reshape(parameter.shape) for name, array in self.state.items()
-            }
+            views = {}
+            for name, shape in shapes_of_state.items():
+                start, offsets[name] = offsets[name], offsets[name] + math.prod(shape)
+                views[name] = self.state[name][start : offsets[name]].reshape(shape)
             for name, view in views.items():
                 earlier = state.get(parameter, {}).get(name)
                 if earlier is not None:
@@ -110,11 +130,7 @@ class FlatGroup:
 
     def _collect_steps(self, state: dict[Parameter, State]) -> list[Any]:
         earlier = [state.get(parameter, {}).get("step", 0) for parameter in self.parameters]
-        together = len(set(self.counts)) == 1 and (
-            all(step is earlier[0] for step in earlier)
-            or all(isinstance(step, int) and step == earlier[0] for step in earlier)
-        )
-        if together:
+        if len(set(self.counts)) == 1 and _are_equal(earlier):
             return [self._place_step(earlier[0])] * len(earlier)
         return [self._place_step(step) for step in earlier]
 
@@ -124,6 +140,26 @@ class FlatGroup:
         if isinstance(step, int):
             return self.device.xp.full((), step, dtype=np.int64)
         return to_device(step, self.device)
+
+    def _bind_numbers(self, state: dict[Parameter, State]) -> None:
+        """Give each parameter its numbers: one and the same object where all have the same."""
+        for name in self.numbers:
+            earlier = [state.get(parameter, {}).get(name, 0.0) for parameter in self.parameters]
+            if self.moves_together and _are_equal(earlier):
+                placed = [self._place_number(earlier[0])] * len(earlier)
+            else:
+                placed = [self._place_number(number) for number in earlier]
+                self.moves_together = False
+            self.state[name] = placed[0]
+            for views, number in zip(self.views, placed, strict=True):
+                views[name] = number
+
+    def _place_number(self, number: Any) -> Any:
+        if self.device.kind == "cpu":
+            return float(to_host(number))
+        if isinstance(number, float):
+            return self.device.xp.full((), number, dtype=np.float64)
+        return to_device(number, self.device)
 
     def is_current(self) -> bool:
         """Tell whether every parameter still lives in this cache."""
@@ -161,18 +197,43 @@ class FlatGroup:
 
     def advance(self, index: int, finite: Any) -> None:
         """Count one update of one parameter."""
-        self.moves_together = False
+        if self.moves_together:
+            self._share_numbers()
+            self.moves_together = False
         self.steps[index] = self.steps[index] + _one(finite)
         self.counts[index] += 1
 
+    def _share_numbers(self) -> None:
+        for views in self.views:
+            views |= {name: self.state[name] for name in self.numbers}
+
     def export_state(self) -> dict[Parameter, State]:
-        """Return each parameter's state: views by name, the step, and the host's count."""
+        """Return each parameter's state: views and numbers, the step, and the host's count."""
+        if self.moves_together:
+            self._share_numbers()
         return {
             parameter: {**views, "step": step, "count": count}
             for parameter, views, step, count in zip(
                 self.parameters, self.views, self.steps, self.counts, strict=True
             )
         }
+
+
+def _sizes(shapes: Sequence[dict[str, tuple[int, ...]]]) -> dict[str, int]:
+    """Return how many elements the arrays of each name have together."""
+    sizes: dict[str, int] = {}
+    for shapes_of_state in shapes:
+        for name, shape in shapes_of_state.items():
+            sizes[name] = sizes.get(name, 0) + math.prod(shape)
+    return sizes
+
+
+def _are_equal(values: Sequence[Any]) -> bool:
+    """Tell whether all are one number, without asking a device for its value."""
+    first = values[0]
+    if isinstance(first, (int, float)):
+        return all(isinstance(value, (int, float)) and value == first for value in values)
+    return all(value is first for value in values)
 
 
 def _one(finite: Any) -> Any:

@@ -7,12 +7,20 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array
-from xbackprop.backend.device import device_of
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
 from xbackprop.module.parameter import clock
 from xbackprop.optim.flat import FlatGroup
-from xbackprop.optim.state_dict import Groups, State, check_groups, check_state, dump, host_value
+from xbackprop.optim.state_dict import (
+    SCHEDULE_OPTIONS,
+    Groups,
+    State,
+    check_groups,
+    check_state,
+    dump,
+    host_entry,
+    host_value,
+)
 
 ParameterSource = Iterable[Parameter] | Iterable[dict[str, Any]]
 
@@ -43,9 +51,23 @@ class Optimizer:
         device scalar of bool; None for a step that was made without a doubt.
     saves_step : bool
         Whether ``state_dict`` holds each parameter's number of updates, as PyTorch's does.
+    elementwise : bool
+        Whether :meth:`update` may be given all parameters of a group side by side; False calls it
+        for each parameter, in its own shape.
+    number_names : tuple of str
+        State that is one float64 number per parameter; starts as 0.
+
+    Notes
+    -----
+    The options ``foreach``, ``fused`` and ``capturable`` tell PyTorch by which kernels to make a
+    step. They are kept in the groups, where PyTorch's state dicts have them, and change nothing:
+    a group is always updated at once, from scalars on the device. ``differentiable=True`` is
+    refused.
     """
 
     saves_step = True
+    elementwise = True
+    number_names: tuple[str, ...] = ()
 
     def __init__(self, params: ParameterSource, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -77,7 +99,7 @@ class Optimizer:
         group = dict(param_group)
         params = group.pop("params")
         params = [params] if isinstance(params, Parameter) else list(params)
-        unknown = [name for name in group if name not in {*self.defaults, "initial_lr"}]
+        unknown = [name for name in group if name not in {*self.defaults, *SCHEDULE_OPTIONS}]
         if unknown:
             raise ValueError(
                 f"{type(self).__name__} has no option {', '.join(unknown)}; "
@@ -103,6 +125,12 @@ class Optimizer:
         for name in ("lr", "weight_decay", "eps", "momentum"):
             if name in group and not group[name] >= 0:
                 raise ValueError(f"{type(self).__name__} expects {name} >= 0; got {group[name]}")
+        if group.get("differentiable"):
+            raise NotImplementedError(
+                f"{type(self).__name__}: differentiable=True, gradients of the step itself"
+            )
+        if group.get("fused") and group.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
         for position, beta in enumerate(group.get("betas", ())):
             if not 0 <= beta < 1:
                 raise ValueError(
@@ -112,6 +140,12 @@ class Optimizer:
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the per-element state arrays of a group."""
         return ()
+
+    def state_shapes(
+        self, group: dict[str, Any], parameter: Parameter
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of a parameter's state arrays: its own, unless a subclass says else."""
+        return dict.fromkeys(self.state_names(group), parameter.shape)
 
     def scratch_arrays(self, group: dict[str, Any]) -> int:
         """Return how many arrays of the size of ``data`` one :meth:`update` holds at once.
@@ -202,7 +236,7 @@ class Optimizer:
         active = [parameter for parameter in parameters if parameter.has_grad]
         if not active:
             return
-        if len(active) == len(parameters) and flat.moves_together:
+        if self.elementwise and len(active) == len(parameters) and flat.moves_together:
             flat.advance_together(finite)
             self.update(flat, flat.data, flat.grad, flat.state, flat.steps[0], finite)
         else:
@@ -306,7 +340,14 @@ class Optimizer:
                 else:
                     frozen.append(parameter)
             flats += [
-                FlatGroup(group, bucket, self.state_names(group), state)
+                FlatGroup(
+                    group,
+                    bucket,
+                    [self.state_shapes(group, parameter) for parameter in bucket],
+                    self.number_names,
+                    state,
+                    is_updated_at_once=self.elementwise,
+                )
                 for bucket in buckets.values()
             ]
         self._flats, self._frozen = flats, frozen  # only now: memory may have run out on the way
@@ -341,7 +382,7 @@ class Optimizer:
             never updated are not in it. ``param_groups`` holds the options, with numbers in place
             of parameters.
         """
-        return dump(self.param_groups, self.state, saves_step=self.saves_step)
+        return dump(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned, here or in PyTorch.
@@ -370,10 +411,7 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         # The cache stays behind; state travels as host arrays, like the parameters themselves.
         state = dict(vars(self))
-        state["_state"] = {
-            p: {name: host_value(value) for name, value in entry.items()}
-            for p, entry in self.state.items()
-        }
+        state["_state"] = {p: host_entry(self, entry) for p, entry in self.state.items()}
         state["_flats"] = []
         state["_bad_call"] = int(host_value(self._bad_call))
         state["_skipped"] = int(host_value(self._skipped))
@@ -386,20 +424,3 @@ class Optimizer:
             options = ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
             lines.append(f"  group {number}: {len(group['params'])} parameters, {options}")
         return "\n".join([*lines, ")"])
-
-
-def masked(value: Any, finite: Any, neutral: float) -> Any:
-    """Return ``value``, or ``neutral`` on the device when the step must change nothing.
-
-    What is subtracted becomes 0.0, what is added -0.0, a factor 1.0: so every bit stays, also those
-    of a zero, whatever the skipped step would have computed.
-    """
-    if finite is None:
-        return value
-    device = device_of(finite)
-    return device.xp.where(finite, value, neutral)
-
-
-def cast(value: Any, like: Array) -> Any:
-    """Round a float64 device scalar to the dtype of what it multiplies; numbers pass through."""
-    return value if isinstance(value, (int, float)) else value.astype(like.dtype)

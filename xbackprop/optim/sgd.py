@@ -5,7 +5,8 @@ from typing import Any
 from xbackprop.backend.array_module import Array
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
-from xbackprop.optim.optimizer import Optimizer, ParameterSource, cast, masked
+from xbackprop.optim.optimizer import Optimizer, ParameterSource
+from xbackprop.optim.updates import cast, masked, penalized
 
 
 @op(formula="data_new = data - lr * grad")
@@ -52,6 +53,12 @@ class SGD(Optimizer):
         Look ahead; needs momentum and no dampening.
     maximize : bool, default False
         Climb instead of descending.
+    foreach : bool, optional
+        Without effect, see :class:`Optimizer`.
+    differentiable : bool, default False
+        True is refused.
+    fused : bool, optional
+        Without effect, see :class:`Optimizer`.
 
     References
     ----------
@@ -77,6 +84,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -85,6 +95,9 @@ class SGD(Optimizer):
             "weight_decay": weight_decay,
             "nesterov": nesterov,
             "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
         }
         super().__init__(params, defaults)
 
@@ -121,10 +134,7 @@ class SGD(Optimizer):
         """Descend one step."""
         group = flat.group
         lr = cast(flat.scalar("lr", group["lr"]), data)
-        if group["maximize"]:
-            grad = -grad
-        if group["weight_decay"]:
-            grad = grad + data * cast(flat.scalar("weight_decay", group["weight_decay"]), data)
+        grad = penalized(flat, data, grad)
         if not group["momentum"]:
             sgd_update(data, grad, lr, finite)
             return

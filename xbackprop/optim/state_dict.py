@@ -14,16 +14,27 @@ if TYPE_CHECKING:
 Groups = list[dict[str, Any]]
 State = dict[Parameter, dict[str, Any]]
 
+# Options that files of earlier versions, here and in PyTorch, do not have.
+LATER_OPTIONS = frozenset(
+    "maximize foreach capturable differentiable fused decoupled_weight_decay".split()
+)
+# What schedules write into groups beside the optimizer's own options.
+SCHEDULE_OPTIONS = (
+    "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"
+)  # fmt: skip
 
-def dump(groups: Groups, state: State, *, saves_step: bool) -> dict[str, Any]:
+
+def dump(optimizer: "Optimizer") -> dict[str, Any]:
     """Return ``{"state": {number: arrays and step}, "param_groups": [options]}`` on the host."""
+    groups = optimizer.param_groups
     numbers = {p: i for i, p in enumerate(p for group in groups for p in group["params"])}
     dumped = {}
-    for parameter, entry in state.items():
-        values = {name: host_value(value) for name, value in entry.items() if name != "count"}
+    for parameter, entry in optimizer.state.items():
+        values = host_entry(optimizer, entry)
         if not values["step"]:  # all its updates were skipped
             continue
-        if not saves_step:
+        del values["count"]
+        if not optimizer.saves_step:
             del values["step"]
         if values:
             dumped[numbers[parameter]] = values
@@ -41,16 +52,21 @@ def check_groups(optimizer: "Optimizer", groups: list[Mapping[str, Any]]) -> Gro
 
 
 def _check_options(optimizer: "Optimizer", group: Mapping[str, Any]) -> dict[str, Any]:
+    # As PyTorch reads files from before it had these options.
+    group = {
+        name: optimizer.defaults[name] for name in LATER_OPTIONS & optimizer.defaults.keys()
+    } | {**group}
     missing = [name for name in optimizer.defaults if name not in group]
     if missing:
         raise ValueError(
             f"{type(optimizer).__name__} expects groups with {', '.join(optimizer.defaults)}; got "
             f"one without {', '.join(missing)}. It seems to come from another optimizer."
         )
-    known = (*optimizer.defaults, "initial_lr")
+    known = (*optimizer.defaults, *SCHEDULE_OPTIONS)
     options = {name: group[name] for name in known if name in group}
-    if "betas" in options:
-        options["betas"] = tuple(options["betas"])
+    for name, value in options.items():
+        if isinstance(value, list):  # a tuple, as JSON writes it
+            options[name] = tuple(value)
     optimizer.check_options(options)
     return options
 
@@ -60,7 +76,7 @@ def check_state(
 ) -> State:
     """Return the loaded state of every parameter as host arrays, when it fits."""
     owners = [
-        (parameter, optimizer.state_names(loaded))
+        (parameter, optimizer.state_shapes(loaded, parameter))
         for group, loaded in zip(optimizer.param_groups, options, strict=True)
         for parameter in group["params"]
     ]
@@ -68,24 +84,36 @@ def check_state(
     for number, entry in state.items():
         if not 0 <= int(number) < len(owners):
             raise ValueError(f"state of parameter {number}; there are {len(owners)}")
-        parameter, names = owners[int(number)]
-        values = {name: _as_host(value) for name, value in entry.items() if value is not None}
-        missing = [name for name in names if name not in values]
+        parameter, shapes = owners[int(number)]
+        shapes |= dict.fromkeys(optimizer.number_names, ())
+        values = {name: as_host(value) for name, value in entry.items() if value is not None}
+        missing = [name for name in shapes if name not in values]
         if missing:
             raise ValueError(
-                f"{type(optimizer).__name__} expects state {', '.join(names)} of parameter "
+                f"{type(optimizer).__name__} expects state {', '.join(shapes)} of parameter "
                 f"{number}; got none of the name {', '.join(missing)}"
             )
-        for name in names:
-            if values[name].shape != parameter.shape:
+        for name, shape in shapes.items():
+            if values[name].shape != shape:
                 raise ValueError(
                     f"state {name!r} of parameter {number} has shape {values[name].shape}; "
-                    f"expected {parameter.shape}"
+                    f"expected {shape}"
                 )
         step = int(values.get("step", 1))  # PyTorch's SGD saves none, and asks only for the first
-        checked[parameter] = {name: values[name] for name in names}
+        checked[parameter] = {
+            name: float(values[name]) if name in optimizer.number_names else values[name]
+            for name in shapes
+        }
         checked[parameter] |= {"step": step, "count": step}
     return checked
+
+
+def host_entry(optimizer: "Optimizer", entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a parameter's state on the host: arrays as copies, numbers and counts as numbers."""
+    return {
+        name: float(to_host(value)) if name in optimizer.number_names else host_value(value)
+        for name, value in entry.items()
+    }
 
 
 def host_value(value: Any) -> Any:
@@ -96,7 +124,8 @@ def host_value(value: Any) -> Any:
     return int(host) if host.ndim == 0 and host.dtype.kind in "iu" else np.array(host, copy=True)
 
 
-def _as_host(value: Any) -> np.ndarray:
+def as_host(value: Any) -> np.ndarray:
+    """Return a copy of an array of any library on the host."""
     if hasattr(value, "detach"):  # a PyTorch tensor
         value = value.detach().cpu().numpy()
     return np.array(to_host(value), copy=True)

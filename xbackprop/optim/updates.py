@@ -1,0 +1,58 @@
+"""What updates are made of: masks, first values, casts, weight decay."""
+
+from typing import Any
+
+from xbackprop.backend.array_module import Array
+from xbackprop.backend.device import device_of
+from xbackprop.optim.flat import FlatGroup
+
+
+def masked(value: Any, finite: Any, neutral: float) -> Any:
+    """Return ``value``, or ``neutral`` on the device when the step must change nothing.
+
+    What is subtracted becomes 0.0, what is added -0.0, a factor 1.0: so every bit stays, also those
+    of a zero, whatever the skipped step would have computed.
+    """
+    if finite is None:
+        return value
+    device = device_of(finite)
+    return device.xp.where(finite, value, neutral)
+
+
+def put(target: Array, value: Array, finite: Any) -> None:
+    """Write ``value`` into ``target``; when the step must change nothing, its own bits."""
+    target[...] = masked(value, finite, target)
+
+
+def first(step: Any, initial: Any, value: Any) -> Any:
+    """Return ``value``, or ``initial`` in the first update of a parameter."""
+    if isinstance(step, int):
+        return initial if step == 1 else value
+    return device_of(step).xp.where(step == 1, initial, value)
+
+
+def cast(value: Any, like: Array) -> Any:
+    """Round float64 to the dtype of what it multiplies; plain numbers do that by themselves."""
+    return float(value) if isinstance(value, (int, float)) else value.astype(like.dtype)
+
+
+def penalized(flat: FlatGroup, data: Array, grad: Array, *, is_decoupled: bool = False) -> Array:
+    """Return the gradient to descend: negated to climb, plus ``weight_decay * data`` if coupled."""
+    if flat.group.get("maximize"):
+        grad = -grad
+    if flat.group["weight_decay"] and not is_decoupled:
+        grad = grad + data * cast(flat.scalar("weight_decay", flat.group["weight_decay"]), data)
+    return grad
+
+
+def changes_gradient(group: dict[str, Any]) -> bool:
+    """Tell whether :func:`penalized` makes a new array."""
+    is_coupled = group["weight_decay"] and not group.get("decoupled_weight_decay")
+    return bool(group["maximize"] or is_coupled)
+
+
+def decay(flat: FlatGroup, data: Array, lr: Any, finite: Any) -> None:
+    """Take the share ``lr * weight_decay`` of the weights away: decoupled weight decay."""
+    if flat.group["weight_decay"]:
+        share = lr * flat.scalar("weight_decay", flat.group["weight_decay"])
+        data *= cast(masked(1 - share, finite, 1.0), data)

@@ -160,6 +160,49 @@ def test_after_a_change_of_the_learning_rate(xb_device: Device, tmp_path: Path) 
     assert [row.lr for row in resumed.history] == [0.05, 0.025, 0.15]
 
 
+SCHEDULES: dict[str, Any] = {
+    "OneCycleLR": (lambda s, o: s.OneCycleLR(o, 0.1, total_steps=40), "step"),
+    "CyclicLR": (lambda s, o: s.CyclicLR(o, 0.01, 0.1, 3, cycle_momentum=False), "step"),
+    "ReduceLROnPlateau": (lambda s, o: s.ReduceLROnPlateau(o, patience=0, threshold=1.0), "epoch"),
+    "SequentialLR": (
+        lambda s, o: s.SequentialLR(o, [s.LinearLR(o), s.ExponentialLR(o, 0.9)], [4]), "step",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_with_every_kind_of_schedule(name: str, xb_device: Device, tmp_path: Path) -> None:
+    make, interval = SCHEDULES[name]
+
+    def trainer(seed: int) -> xb.Trainer:
+        plain = make_trainer(seed)
+        optimizer = xb.optim.Adam(plain.model.parameters(), lr=0.05)
+        schedule = make(xb.optim.lr_scheduler, optimizer)
+        return xb.Trainer(
+            plain.model, plain.loss_fn, optimizer,
+            scheduler=schedule, scheduler_interval=interval,
+        )  # fmt: skip
+
+    whole = trainer(0)
+    save_after(whole, tmp_path / "it", 7)
+    resumed = trainer(1).resume(tmp_path / "it")
+    fit(resumed)
+    assert everything(resumed) == everything(whole)
+    rates = [row.lr for row in whole.history]
+    assert len(set(rates)) > 1, "a schedule that does nothing shows nothing"
+
+
+def test_schedules_that_make_no_sense() -> None:
+    plain = make_trainer()
+    schedule = xb.optim.lr_scheduler.ReduceLROnPlateau(plain.optimizer)
+    for options, words in (
+        ({"scheduler_interval": "batch"}, "'epoch' or 'step'; got 'batch'"),
+        ({"scheduler": schedule, "scheduler_interval": "step"}, "ReduceLROnPlateau watches epochs"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            xb.Trainer(plain.model, plain.loss_fn, plain.optimizer, **options)
+
+
 def test_a_longer_run_is_the_longer_run(xb_device: Device, tmp_path: Path) -> None:
     short, whole = make_trainer(), make_trainer()
     fit(short, epochs=2, on_epoch=lambda row: short.save(tmp_path / "it"))

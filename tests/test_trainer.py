@@ -469,9 +469,7 @@ def test_accuracy_by_scores_of_classes(samples: int, xb_device: Device) -> None:
 
 
 @pytest.mark.parametrize("weight", [None, [1.0, 0.25, 3.0]])
-def test_mean_of_log_likelihoods_does_not_depend_on_batches(
-    weight: Any, xb_device: Device
-) -> None:
+def test_mean_of_log_likelihoods_does_not_depend_on_batches(weight: Any, xb_device: Device) -> None:
     X, y = classes(47)
     y = np.where(np.arange(47) % 5 == 0, -100, y)
     model = nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(1), rng=0)

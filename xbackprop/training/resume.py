@@ -86,6 +86,7 @@ def _identity(trainer: "Trainer") -> dict[str, Any]:
     return {
         "loss": trainer.loss_fn.config(),
         "scheduler_type": None if scheduler is None else type(scheduler).__name__,
+        "scheduler_interval": trainer.scheduler_interval,
         "accumulation_steps": trainer.stepper.group.every,
     }
 

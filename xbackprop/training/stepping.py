@@ -23,6 +23,8 @@ class Stepper:
     ----------
     model, loss_fn, optimizer, accumulation_steps, on_nan, check_every
         See :class:`xbackprop.Trainer`.
+    scheduler : object with ``step()``, or None
+        Called after every update.
 
     Attributes
     ----------
@@ -43,6 +45,7 @@ class Stepper:
         accumulation_steps: int,
         on_nan: str,
         check_every: int | None,
+        scheduler: Any = None,
     ) -> None:
         for name, number in (
             ("check_every", 1 if check_every is None else check_every),
@@ -57,6 +60,7 @@ class Stepper:
         self.optimizer = optimizer
         self.on_nan = on_nan
         self.check_every = check_every
+        self.scheduler = scheduler
         self.group = Accumulation(loss_fn, accumulation_steps)
         self.steps = 0
         self.epoch = 1
@@ -154,3 +158,5 @@ class Stepper:
         self.optimizer.step(loss=loss)
         withhold_updates(self.optimizer.last_finite)
         self.steps += 1
+        if self.scheduler is not None:
+            self.scheduler.step()

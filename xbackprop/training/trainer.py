@@ -15,6 +15,7 @@ from xbackprop.data.batches import batches
 from xbackprop.initializers import RandomSource, as_generator
 from xbackprop.nn import Module
 from xbackprop.optim import Optimizer
+from xbackprop.optim.lr_scheduler import ReduceLROnPlateau
 from xbackprop.training.door import Door
 from xbackprop.training.evaluation import Evaluation, evaluate, predict
 from xbackprop.training.history import EpochMetrics
@@ -36,7 +37,10 @@ class Trainer:
         Updates the model's parameters. The trainer sets its ``skip_nonfinite`` and
         ``stop_at_nonfinite``, so a NaN never reaches the weights.
     scheduler : object with ``step()``, optional
-        Called after every epoch.
+        A schedule of :mod:`xbackprop.optim.lr_scheduler`. ``ReduceLROnPlateau`` is given the test
+        loss of the epoch, or the training loss where nothing is tested.
+    scheduler_interval : {"epoch", "step"}, default "epoch"
+        Whether it is called after every epoch or after every update.
     accumulation_steps : int, default 1
         Batches per update. The gradient is that of the mean over all samples of those batches; the
         last update of an epoch takes what is left.
@@ -81,6 +85,7 @@ class Trainer:
         optimizer: Optimizer,
         *,
         scheduler: Any = None,
+        scheduler_interval: str = "epoch",
         accumulation_steps: int = 1,
         on_nan: str = "raise",
         check_every: int | None = None,
@@ -91,6 +96,12 @@ class Trainer:
                 f"Trainer expects a loss that is one number; got {type(loss_fn).__name__} with "
                 "reduction='none'. Use reduction='mean' or 'sum'."
             )
+        if scheduler_interval not in ("epoch", "step"):
+            raise ValueError(
+                f"Trainer expects scheduler_interval 'epoch' or 'step'; got {scheduler_interval!r}"
+            )
+        if scheduler_interval == "step" and isinstance(scheduler, ReduceLROnPlateau):
+            raise ValueError("Trainer: ReduceLROnPlateau watches epochs; leave scheduler_interval")
         self.stepper = Stepper(
             model,
             loss_fn,
@@ -98,12 +109,14 @@ class Trainer:
             accumulation_steps=accumulation_steps,
             on_nan=on_nan,
             check_every=check_every,
+            scheduler=scheduler if scheduler_interval == "step" else None,
         )
         self.door = Door(model, loss_fn)
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
         self.count_correct = count_correct
         self.epochs = 0
         self.history: list[EpochMetrics] = []
@@ -286,8 +299,7 @@ class Trainer:
         trained_loss, trained_accuracy = progress.means.read()
         skipped = progress.skipped + self.optimizer.count_skipped_steps()
         tested = None if test is None else self.evaluate(*test)
-        if self.scheduler is not None:
-            self.scheduler.step()
+        self._move_schedule(trained_loss if tested is None else tested.loss)
         progress.epochs += 1
         progress.batches = progress.skipped = 0
         progress.means = self._new_means()
@@ -303,6 +315,14 @@ class Trainer:
             skipped if self.stepper.on_nan == "skip" else 0,
             time.perf_counter() - started,
         )
+
+    def _move_schedule(self, loss: float) -> None:
+        if self.scheduler is None or self.scheduler_interval == "step":
+            return
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(loss)
+        else:
+            self.scheduler.step()
 
     # --- to a file and back ---------------------------------------------------------------
 

@@ -150,6 +150,22 @@ def test_the_reservation_is_what_the_update_needs(
     assert declared < needed / largest.array_bytes + 1.01
 
 
+@pytest.mark.parametrize("shape", [(300, 300), (300, 40), (40, 300)], ids=str)
+@every_optimizer
+def test_the_reservation_of_a_matrix(
+    case: OptimizerCase, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Optimizer, "_reserve", lambda self, flats: None)
+    with xb.use_device("fake"):
+        w = xb.Parameter(xb.asarray(np.random.default_rng(0).normal(size=shape)))
+        optimizer = case.make([w])
+        for _ in range(2):
+            w.grad = w.data
+            idle, peak = peak_of(optimizer.step)  # of the second step: the first packs
+    (flat,) = optimizer._flats
+    assert peak - idle <= optimizer.scratch_arrays(flat.group) * flat.array_bytes + 4096
+
+
 @pytest.mark.parametrize("skip", [False, True], ids=["plain", "skip_nonfinite"])
 @every_optimizer
 def test_the_reservation_suffices_where_memory_comes_in_blocks(

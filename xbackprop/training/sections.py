@@ -168,8 +168,16 @@ def _check_optimizer(sections: Sections) -> None:
             raise ValueError(f"{key} is of no parameter; there are {count}")
         path = None if paths is None else paths[number]
         shapes = known if path is None else {table[path].shape}
-        if table[key].shape not in {(), *shapes}:
+        if not any(_is_part(table[key].shape, shape) for shape in shapes):
             raise ValueError(f"{key} has shape {table[key].shape}, and its parameter another")
+
+
+def _is_part(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Tell whether an array is a number, or as large as a parameter, or a row or column of it."""
+    return not shape or (
+        len(shape) == len(whole)
+        and all(number in (1, size) for number, size in zip(shape, whole, strict=True))
+    )
 
 
 def _count_parameters(groups: list[Any]) -> int:

@@ -138,6 +138,33 @@ def test_training_resumes_bit_by_bit(
     assert_same_state(loaded.model, model)
 
 
+def test_lists_of_arrays_come_back(xb_device: Device, tmp_path: Path) -> None:
+    """L-BFGS keeps lists of arrays, each over all parameters at once."""
+    x, y = (np.random.default_rng(n).normal(size=(8, size)) for n, size in ((0, 4), (1, 3)))
+    models = [make_model(dtype=np.float64).eval() for _ in range(2)]
+
+    def train(model: nn.Module, optimizer: Any) -> None:
+        def closure() -> Any:
+            optimizer.zero_grad()
+            return xb.value_and_grad(model, nn.MSELoss())(
+                xb.asarray(x, dtype=np.float64), xb.asarray(y, dtype=np.float64)
+            )[0]
+
+        optimizer.step(closure)
+
+    first = xb.optim.LBFGS(models[0].parameters(), max_iter=4, history_size=3)
+    for steps in (0, 1, 2):  # nothing yet, and with a history
+        if steps:
+            train(models[0], first)
+        xb.save(tmp_path / "it", models[0], first)
+        loaded = xb.load(tmp_path / "it")
+        resumed = xb.optim.LBFGS(loaded.model.eval().parameters(), max_iter=4)
+        resumed.load_state_dict(loaded.optimizer_state)
+    train(models[0], first)
+    train(loaded.model, resumed)
+    assert_same_state(loaded.model, models[0])
+
+
 def test_frozen_parameters_stay_frozen(xb_device: Device, tmp_path: Path) -> None:
     model = make_model()
     model[0].requires_grad_(False)

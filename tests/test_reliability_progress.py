@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from readme_section import read_section
 from reliability.progress import Figure, Progress, run
-from reliability.table import README, documents, render, section
+from reliability.table import SECTION, documents, render
 
 
 def test_a_second_start_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,5 +59,5 @@ def test_a_bar_that_fails_or_checks_nothing_is_reported(
 def test_readme_shows_what_was_measured() -> None:
     """Every figure of README's table is one that a script has written."""
     found = documents()
-    assert section(README.read_text(encoding="utf-8")) == (render(found) if found else "")
+    assert read_section(*SECTION) == (render(found) if found else "")
     assert [document["title"] for document in found if document["quick"]] == []

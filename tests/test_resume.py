@@ -203,6 +203,13 @@ def test_schedules_that_make_no_sense() -> None:
             xb.Trainer(plain.model, plain.loss_fn, plain.optimizer, **options)
 
 
+def test_an_optimizer_that_needs_a_closure_is_refused() -> None:
+    plain = make_trainer()
+    optimizer = xb.optim.LBFGS(plain.model.parameters())
+    with pytest.raises(NotImplementedError, match=r"Trainer with LBFGS.*step\(closure\)"):
+        xb.Trainer(plain.model, plain.loss_fn, optimizer)
+
+
 def test_a_longer_run_is_the_longer_run(xb_device: Device, tmp_path: Path) -> None:
     short, whole = make_trainer(), make_trainer()
     fit(short, epochs=2, on_epoch=lambda row: short.save(tmp_path / "it"))

@@ -1,9 +1,11 @@
 """What stands where in a checkpoint: the header's entries, and the tensors that belong to each.
 
 The model's ``state_dict`` stands under PyTorch's own keys; ``extra:<key>`` holds random counters,
-``optimizer:<number>:<name>`` an optimizer's arrays, ``training:<key>`` those of a training run.
+``optimizer:<number>:<name>`` an optimizer's arrays (of a list of arrays each has its place behind
+the name), ``training:<key>`` those of a training run.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -64,8 +66,18 @@ class Sections:
             int(number): dict(entry) for number, entry in self.optimizer["state"].items()
         }
         for key, array in self.read(OPTIMIZER).items():
-            number, _, name = key.partition(":")
-            state.setdefault(int(number), {})[name] = array
+            number, name, *place = key.split(":")
+            values = state.setdefault(int(number), {})
+            if place:
+                values.setdefault(name, {})[int(place[0])] = array
+            else:
+                values[name] = array
+        for values in state.values():
+            values |= {
+                name: [value[i] for i in range(len(value))]
+                for name, value in values.items()
+                if isinstance(value, dict)
+            }
         return {"state": state, "param_groups": self.optimizer["param_groups"]}
 
 
@@ -94,6 +106,9 @@ def split_optimizer(
         for name, value in entry.items():
             if isinstance(value, np.ndarray):
                 tensors[f"{OPTIMIZER}{number}:{name}"] = value
+            elif isinstance(value, list) and any(isinstance(part, np.ndarray) for part in value):
+                for place, part in enumerate(value):
+                    tensors[f"{OPTIMIZER}{number}:{name}:{place}"] = part
             else:
                 plain.setdefault(str(number), {})[name] = value
     paths = {id(parameter): path for path, parameter in model.named_parameters()}
@@ -162,14 +177,32 @@ def _check_optimizer(sections: Sections) -> None:
             raise ValueError(f"an optimizer's parameter {path!r} has no values")
     # Format version 1 names no parameters; then any of the model's shapes will do.
     known = {table[key].shape for key in sections.keys[""]}
+    # L-BFGS keeps all its parameters in one row.
+    row = (sum(math.prod(table[path].shape) for path in paths or () if path is not None),)
     for key in arrays:
         number = _number(key.removeprefix(OPTIMIZER).partition(":")[0], count)
         if number is None:
             raise ValueError(f"{key} is of no parameter; there are {count}")
         path = None if paths is None else paths[number]
         shapes = known if path is None else {table[path].shape}
-        if not any(_is_part(table[key].shape, shape) for shape in shapes):
+        if table[key].shape != row and not any(
+            _is_part(table[key].shape, shape) for shape in shapes
+        ):
             raise ValueError(f"{key} has shape {table[key].shape}, and its parameter another")
+    _check_lists(entry["state"], arrays)
+
+
+def _check_lists(state: dict[str, Any], keys: list[str]) -> None:
+    """Check that the arrays of a list have the places 0, 1, ... and that no name is taken twice."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for key in keys:
+        number, name, *place = key.removeprefix(OPTIMIZER).split(":")
+        if len(place) > 1 or name in state.get(number, {}):
+            raise ValueError(f"{key} is no name of an array of an optimizer")
+        places.setdefault((number, name), []).append(place[0] if place else "")
+    for (_, name), found in places.items():
+        if found != [""] and sorted(found) != sorted(map(str, range(len(found)))):
+            raise ValueError(f"the list {name!r} of an optimizer has places {found[:5]}")
 
 
 def _is_part(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:

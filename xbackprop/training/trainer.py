@@ -14,7 +14,7 @@ from xbackprop.backend.device import Device
 from xbackprop.data.batches import batches
 from xbackprop.initializers import RandomSource, as_generator
 from xbackprop.nn import Module
-from xbackprop.optim import Optimizer
+from xbackprop.optim import LBFGS, Optimizer
 from xbackprop.optim.lr_scheduler import ReduceLROnPlateau
 from xbackprop.training.door import Door
 from xbackprop.training.evaluation import Evaluation, evaluate, predict
@@ -95,6 +95,11 @@ class Trainer:
             raise ValueError(
                 f"Trainer expects a loss that is one number; got {type(loss_fn).__name__} with "
                 "reduction='none'. Use reduction='mean' or 'sum'."
+            )
+        if isinstance(optimizer, LBFGS):
+            raise NotImplementedError(
+                "Trainer with LBFGS: it evaluates a batch several times. Write the loop and call "
+                "optimizer.step(closure)."
             )
         if scheduler_interval not in ("epoch", "step"):
             raise ValueError(

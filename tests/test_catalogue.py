@@ -19,7 +19,6 @@ every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.
 NOT_YET = {
     ("Sequential", "formula"): "computes what its modules compute",
     ("Recompute", "formula"): "computes what its module computes",
-    ("StepLR", "example"): "its row, of which one is made, comes with the other schedules",
 }
 
 

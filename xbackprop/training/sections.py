@@ -65,19 +65,15 @@ class Sections:
         state: dict[int, dict[str, Any]] = {
             int(number): dict(entry) for number, entry in self.optimizer["state"].items()
         }
+        lists: dict[tuple[int, str], dict[int, np.ndarray]] = {}
         for key, array in self.read(OPTIMIZER).items():
             number, name, *place = key.split(":")
-            values = state.setdefault(int(number), {})
             if place:
-                values.setdefault(name, {})[int(place[0])] = array
+                lists.setdefault((int(number), name), {})[int(place[0])] = array
             else:
-                values[name] = array
-        for values in state.values():
-            values |= {
-                name: [value[i] for i in range(len(value))]
-                for name, value in values.items()
-                if isinstance(value, dict)
-            }
+                state.setdefault(int(number), {})[name] = array
+        for (owner, name), parts in lists.items():
+            state.setdefault(owner, {})[name] = [parts[place] for place in range(len(parts))]
         return {"state": state, "param_groups": self.optimizer["param_groups"]}
 
 

@@ -62,8 +62,12 @@ class Parallel(ModuleSequence):
 
     Notes
     -----
-    ``dLoss/dx`` is the sum of the branches' gradients. A branch whose ``grad_output`` is None was
+    ``dLoss/dx = sum_i f_i.backward(g_i)``. A branch whose ``grad_output`` is None was
     not used and is skipped.
+
+    References
+    ----------
+    Caruana, "Multitask learning", Machine Learning 28 (1997): several answers from one network.
 
     Examples
     --------
@@ -106,7 +110,7 @@ class Parallel(ModuleSequence):
 
 
 class Concat(Parallel):
-    """Give one input to several modules and join their outputs along an axis.
+    """Join what several modules make of one input, ``y = concatenate(f_0(x), f_1(x), ...)``.
 
     Parameters
     ----------
@@ -119,7 +123,7 @@ class Concat(Parallel):
 
     Notes
     -----
-    Each branch gets its part of the gradient; ``dLoss/dx`` is the sum of what they make of it.
+    Each branch gets its part of the gradient: ``dLoss/dx = sum_i f_i.backward(part_i of g)``.
 
     References
     ----------

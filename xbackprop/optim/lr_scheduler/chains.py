@@ -76,7 +76,8 @@ class SequentialLR(_Chain):
 
     Notes
     -----
-    As in PyTorch, a schedule takes over at its closed formula for epoch 0, from ``initial_lr``,
+    ``lr = schedule_k(epoch - milestone_k)`` from each milestone on. As in PyTorch, a schedule takes
+    over at its closed formula for epoch 0, from ``initial_lr``,
     where it has one. A chain of schedules can only come first: PyTorch's fails when it is its turn.
     The chain's first step there is an ordinary one, so that an ExponentialLR in it is a factor
     ahead, as in PyTorch.
@@ -127,6 +128,10 @@ class ChainedScheduler(_Chain):
         In their order; those that work from the rates in force multiply.
     optimizer : Optimizer, optional
         That of the schedules.
+
+    Notes
+    -----
+    ``lr = lr * factor_1 * factor_2 * ...`` in each epoch, of schedules that give factors.
     """
 
     def __init__(

@@ -44,6 +44,9 @@ class CyclicLR(LRScheduler):
 
     Notes
     -----
+    ``lr = base_lr + (max_lr - base_lr) * h * scale`` with the height ``h`` of the wave, from 0 to 1
+    and back; ``scale`` is 1, halves in each cycle, or is ``gamma ** step``.
+
     Call ``step()`` after each batch. As in PyTorch the state has nothing of a ``scale_fn`` that is
     a function: give the same one again.
 

@@ -62,6 +62,10 @@ class MultiStepLR(LRScheduler):
         Factor.
     last_epoch : int, default -1
         Where to continue; -1 starts anew.
+
+    Notes
+    -----
+    ``lr = initial_lr * gamma ** k`` after ``k`` of the milestones.
     """
 
     def __init__(
@@ -103,6 +107,10 @@ class ConstantLR(LRScheduler):
         The epoch from which on the learning rate is its own again.
     last_epoch : int, default -1
         Where to continue; -1 starts anew.
+
+    Notes
+    -----
+    ``lr = initial_lr * factor`` while ``epoch < total_iters``, then ``lr = initial_lr``.
     """
 
     def __init__(
@@ -146,6 +154,11 @@ class LinearLR(LRScheduler):
         Epochs on the way.
     last_epoch : int, default -1
         Where to continue; -1 starts anew.
+
+    Notes
+    -----
+    ``lr = initial_lr * (start_factor + (end_factor - start_factor) * t)`` with the share
+    ``t = min(epoch / total_iters, 1)``.
     """
 
     def __init__(
@@ -193,6 +206,10 @@ class ExponentialLR(LRScheduler):
         Factor.
     last_epoch : int, default -1
         Where to continue; -1 starts anew.
+
+    Notes
+    -----
+    ``lr = initial_lr * gamma ** epoch``.
     """
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:

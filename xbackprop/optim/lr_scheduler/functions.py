@@ -27,6 +27,15 @@ class LambdaLR(LRScheduler):
     -----
     As in PyTorch the state has the attributes of callable objects and nothing of functions: give
     the same functions again.
+
+    Examples
+    --------
+    >>> import xbackprop as xb
+    >>> optimizer = xb.optim.SGD(xb.nn.Linear(2, 1).parameters(), lr=1.0)
+    >>> schedule = xb.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch))
+    >>> schedule.step()
+    >>> optimizer.param_groups[0]["lr"]
+    0.5
     """
 
     def __init__(
@@ -81,7 +90,17 @@ class MultiplicativeLR(LambdaLR):
 
     Notes
     -----
-    The state is that of :class:`LambdaLR`.
+    ``lr = lr * lr_lambda(epoch)``, from epoch 1 on. The state is that of :class:`LambdaLR`.
+
+    Examples
+    --------
+    >>> import xbackprop as xb
+    >>> optimizer = xb.optim.SGD(xb.nn.Linear(2, 1).parameters(), lr=1.0)
+    >>> schedule = xb.optim.lr_scheduler.MultiplicativeLR(optimizer, lambda epoch: 0.5)
+    >>> schedule.step()
+    >>> schedule.step()
+    >>> optimizer.param_groups[0]["lr"]
+    0.25
     """
 
     def get_lr(self) -> list[float]:

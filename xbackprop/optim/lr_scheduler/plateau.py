@@ -34,7 +34,18 @@ class ReduceLROnPlateau(LRScheduler):
 
     Notes
     -----
-    Call ``step(metric)`` after each epoch. A metric on a device is downloaded: one number.
+    ``lr = max(lr * factor, min_lr)`` after ``patience`` epochs without improvement. Call
+    ``step(metric)`` after each epoch. A metric on a device is downloaded: one number.
+
+    Examples
+    --------
+    >>> import xbackprop as xb
+    >>> optimizer = xb.optim.SGD(xb.nn.Linear(2, 1).parameters(), lr=1.0)
+    >>> schedule = xb.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=1)
+    >>> for loss in (3.0, 2.0, 2.0, 2.0):
+    ...     schedule.step(loss)
+    >>> optimizer.param_groups[0]["lr"]
+    0.1
     """
 
     def __init__(

@@ -35,6 +35,18 @@ class SWALR(LRScheduler):
     References
     ----------
     Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI 2018.
+
+    Examples
+    --------
+    >>> import xbackprop as xb
+    >>> optimizer = xb.optim.SGD(xb.nn.Linear(2, 1).parameters(), lr=1.0)
+    >>> schedule = xb.optim.swa_utils.SWALR(optimizer, 0.2, anneal_epochs=2)
+    >>> rates = []
+    >>> for _ in range(3):
+    ...     rates.append(round(optimizer.param_groups[0]["lr"], 3))
+    ...     schedule.step()
+    >>> rates
+    [1.0, 0.6, 0.2]
     """
 
     def __init__(

@@ -131,6 +131,21 @@ def torch_parity(session: nox.Session) -> None:
     session.run("pytest", "-m", "torch_parity", *session.posargs, env=env)
 
 
+@nox.session
+def reliability(session: nox.Session) -> None:
+    """Kill, damage and wear out for up to 30 minutes a part: crash, files, soak; resumable.
+
+    Writes the figures that README quotes. `-- crash` runs one part.
+    """
+    session.install(".[cli]", *group("test"))
+    results = Path("tests", "reliability", "results")
+    env = {"PYTHONPATH": "tests"}
+    for part in session.posargs or ("crash", "files", "soak"):
+        out = str(results / f"{part}.json")
+        session.run("python", "-m", f"reliability.{part}", "--out", out, env=env)
+    session.run("python", "-m", "reliability.table", env=env)
+
+
 @torch_session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, or those named: `nox -s bench -- two_two_one`."""

@@ -12,7 +12,9 @@ import pytest
 import xbackprop as xb
 from xbackprop import nn
 from xbackprop.backend.device import Device
+from xbackprop.backend.fake import memory_of, set_memory_limit
 from xbackprop.module import Module, Parameter
+from xbackprop.module.parameter import clock
 
 
 def batch(*shape: int, seed: int = 0) -> xb.Array:
@@ -283,6 +285,123 @@ def test_values_that_are_no_numbers_change_nothing(wrong: Any, xb_device: Device
     with pytest.raises((TypeError, ValueError), match=r"2\.out\.bias"):
         model.load_state_dict(state)
     assert same_bits(model.state_dict(), before)
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "message"),
+    [
+        ("0.weight", [[1, 2], [3]], "0.weight is no array"),
+        ("2.out.bias", [1j, 2j], "2.out.bias has dtype complex128, expected real numbers"),
+        ("calls", 2.5, "calls has dtype float64, expected int64"),
+        ("calls", [1, 2], r"calls has shape \(2,\), expected \(\)"),
+    ],
+)
+def test_values_of_another_kind_change_nothing(
+    path: str, wrong: Any, message: str, xb_device: Device
+) -> None:
+    model = network()
+    model.register_buffer("calls", xb.asarray(7))
+    before = model.state_dict()
+    assert before["calls"].dtype == np.int64
+    state = {name: array + 1 for name, array in before.items()} | {path: wrong}
+    with pytest.raises(ValueError, match=f"changed nothing: .*{message}"):
+        model.load_state_dict(state)
+    assert same_bits(model.state_dict(), before)
+    model.load_state_dict(before | {"calls": np.int32(9)})
+    assert model.state_dict()["calls"] == 9
+
+
+def test_shared_values_that_differ_change_nothing(xb_device: Device) -> None:
+    shared = nn.Linear(2, 2)
+    model = nn.Sequential(shared, nn.ReLU(), shared, nn.Linear(2, 2))
+    model[3].weight = shared.weight
+    before = model.state_dict()
+    for path in ("2.bias", "3.weight"):
+        state = {name: array + 1 for name, array in before.items()}
+        state[path] = state[path] + 1
+        with pytest.raises(ValueError, match=rf"changed nothing: .*{path} differs from 0\."):
+            model.load_state_dict(state)
+        with pytest.raises(ValueError, match=rf"{path} differs from 0\."):
+            model.load_state_dict(on_device(state), strict=False)
+        assert same_bits(model.state_dict(), before)
+    model.load_state_dict({name: np.full_like(array, np.nan) for name, array in before.items()})
+    assert np.isnan(model.state_dict()["3.weight"]).all()
+
+
+def on_device(state: dict[str, Any]) -> dict[str, xb.Array]:
+    return {name: xb.asarray(array) for name, array in state.items()}
+
+
+def test_values_may_be_those_of_the_model_itself(xb_device: Device) -> None:
+    model = nn.Sequential(nn.Linear(3, 3, rng=0), nn.Linear(3, 3, rng=1))
+    first, second = (model[i].state_dict() for i in (0, 1))
+    live = dict(model.named_parameters())
+    model.load_state_dict({path: live[f"{1 - int(path[0])}{path[1:]}"].data for path in live})
+    assert same_bits(model[0].state_dict(), second)
+    assert same_bits(model[1].state_dict(), first)
+
+
+def test_no_memory_for_all_values_changes_nothing() -> None:
+    with xb.use_device("fake"):
+        model = nn.Sequential(nn.Linear(50, 50), nn.Linear(50, 50))
+        before, earlier = model.state_dict(), clock.time
+        state = {name: array + 1 for name, array in before.items()}
+        memory = memory_of(0)
+        for room in range(0, 20_400, 3_000):  # the values need 20,400 bytes
+            set_memory_limit(memory.used + room)
+            try:
+                with pytest.raises(MemoryError):
+                    model.load_state_dict(state)
+            finally:
+                set_memory_limit(None)
+            assert same_bits(model.state_dict(), before)
+            assert clock.time == earlier
+        model.load_state_dict(state)
+        assert same_bits(model.state_dict(), state)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        {"array": [1], "dtype": "O"},
+        {"array": ["a"], "dtype": "U9"},
+        {"array": ["a"], "dtype": "S9"},
+        {"array": ["2001-01-01"], "dtype": "M8[s]"},
+        {"array": [1], "dtype": ["f4"]},
+        {"array": [1e308], "dtype": "f4"},
+        {"array": [2**70], "dtype": "i8"},
+    ],
+)
+def test_arrays_of_a_config_hold_numbers(array: dict[str, Any]) -> None:
+    config = {"type": "CrossEntropyLoss", "args": {"weight": array}}
+    with pytest.raises(ValueError, match="config: an array of dtype"):
+        nn.from_config(config)
+
+
+@pytest.mark.parametrize("levels", [17, 60, 2000])
+def test_config_that_shares_itself_too_often_is_refused(levels: int) -> None:
+    """Each level names the one before twice; walking 2^levels paths would never end."""
+    layers: list[Any] = [{"type": "Sequential", "args": {"layers": [{"type": "ReLU"}]}}]
+    numbers = [1, *range(3, levels + 3)]
+    for level in range(levels):
+        layers.append({"type": "Sequential", "args": {"layers": [{"shared": numbers[level]}] * 2}})
+    with pytest.raises(ValueError, match="more than 100000 paths"):
+        nn.from_config({"type": "Sequential", "args": {"layers": layers}})
+    few = {"type": "Sequential", "args": {"layers": layers[:11]}}
+    assert sum(1 for _ in nn.from_config(few).modules()) == 13
+
+
+@pytest.mark.parametrize("tie", [["0.weight", "1.forward"], ["0.weight", "1.bias"], ["0", "1"]])
+def test_config_that_ties_what_is_not_alike_is_refused(tie: list[str]) -> None:
+    config = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).config()
+    with pytest.raises(ValueError, match="config ties"):
+        nn.from_config({**config, "tied": [tie]})
+
+
+@pytest.mark.parametrize("name", ["", "a.b", ".", 3])
+def test_names_that_make_no_paths_are_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="names without dots"):
+        nn.Sequential({name: nn.ReLU()})
 
 
 def test_extra_state_continues_the_random_stream(xb_device: Device) -> None:

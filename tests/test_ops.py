@@ -1,6 +1,7 @@
 """The array functions that layers share, and the initial values: against references."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -265,3 +266,31 @@ def test_what_is_no_random_source_is_refused(rng: object) -> None:
 def test_layers_are_float32_or_float64(dtype: str) -> None:
     with pytest.raises(TypeError, match=f"float32 or float64; got {dtype}"):
         xb.nn.Linear(2, 2, dtype=dtype)
+
+
+def test_placeholders_take_no_memory_and_draw_nothing(xb_device):
+    xb.manual_seed(5)
+    expected = np.random.default_rng(5).random()
+    with initializers.placeholders():
+        assert initializers.makes_placeholders()
+        layer = xb.nn.Linear(10**9, 10**9, dtype=np.float64)
+        dropout, loss = xb.nn.Dropout(0.5), xb.nn.CrossEntropyLoss(weight=[1.0, 2.0])
+        xb.nn.Sequential(xb.nn.Linear(10**9, 2), xb.nn.Dropout(), rng=0)
+        with ThreadPoolExecutor(1) as pool:  # another thread's layers are real
+            assert pool.submit(initializers.makes_placeholders).result() is False
+    assert not initializers.makes_placeholders()
+    arrays = [layer.weight.data, layer.bias.data, dropout.random_state]
+    for array, shape in zip(arrays, [(10**9, 10**9), (10**9,), (4,)], strict=True):
+        assert (array.shape, set(array.strides)) == (shape, {0})
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    assert [array.dtype for array in arrays] == [np.float64, np.float64, np.uint32]
+    assert type(loss.weight) is np.ndarray
+    assert initializers.as_generator().random() == expected
+    assert xb.nn.Linear(2, 2).weight.device == xb_device
+
+
+def test_placeholders_end_where_a_constructor_fails():
+    with pytest.raises(ValueError, match="in_features"), initializers.placeholders():
+        xb.nn.Linear(-1, 2)
+    assert not initializers.makes_placeholders()

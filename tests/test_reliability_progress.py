@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from reliability.progress import Figure, Progress, run
+from reliability.table import README, documents, render, section
 
 
 def test_a_second_start_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,3 +53,10 @@ def test_a_bar_that_fails_or_checks_nothing_is_reported(
 
     assert run([bar], "test", ["--out", str(tmp_path / "t.json")]) == 1
     assert json.loads((tmp_path / "t.json").read_text())["figures"][0]["result"] == "FAILED"
+
+
+def test_readme_shows_what_was_measured() -> None:
+    """Every figure of README's table is one that a script has written."""
+    found = documents()
+    assert section(README.read_text(encoding="utf-8")) == (render(found) if found else "")
+    assert [document["title"] for document in found if document["quick"]] == []

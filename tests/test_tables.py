@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import random
+import time
 import zipfile
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import xbackprop as xb
 from xbackprop.data import DataError, load_dataset, load_table
+from xbackprop.data.splits import split_indices
 
 FLOWERS = "length,width,kind\n" + "".join(
     f"{i}.5,{10 - i},{'rose' if i % 2 else 'aster'}\n" for i in range(10)
@@ -451,6 +453,57 @@ def test_npz_is_refused(write, content, options, message):
     assert message in text
     assert "\n" not in text
     assert not Bomb.was_run
+
+
+def test_npz_out_of_proportion_is_refused(write):
+    """Zeros deflate a thousandfold: what counts is the file's size, not what it unpacks to."""
+    x = np.zeros((6, 1_300_000), np.float32)
+    x[:, 0] = np.arange(6)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, X=x, y=Y)
+    assert len(packed.getvalue()) < 100_000
+    with pytest.raises(DataError, match=r"d\.npz, array 'X': .*out of proportion.*uncompressed"):
+        load_table(write(packed.getvalue(), "d.npz"))
+    assert load_table(write(npz_bytes(X=x, y=Y), "e.npz")).x_train.shape == (4, 1_300_000)
+    parts = {"x_train": x[:, :600_000], "y_train": Y, "x_test": x[:, :600_000], "y_test": Y}
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **parts)  # each would do alone
+    with pytest.raises(DataError, match=r"array 'x_test': .*out of proportion"):
+        load_table(write(packed.getvalue(), "f.npz"))
+
+
+def test_names_like_the_target_are_compared_in_bounded_time(write):
+    """Names of the same letters pass every cheap test of difflib, and each takes its dear one."""
+    rng, target = random.Random(0), "a_column_with_a_rather_long_name" * 3
+    names = ["".join(rng.sample(target, len(target))) for _ in range(19_000)]
+    start = time.process_time()
+    with pytest.raises(DataError, match="no target column"):
+        load_table(write(",".join(dict.fromkeys(names)) + "\n"), target=target)
+    assert time.process_time() - start < 2
+
+
+def test_split_of_many_classes_takes_no_pass_for_each():
+    labels = np.arange(300_000) % 60_000
+    start = time.process_time()
+    _, test = split_indices(len(labels), 0.2, labels, 0)
+    assert time.process_time() - start < 2
+    assert sorted(labels[test].tolist()) == list(range(60_000))
+
+
+def test_npz_of_another_compression_is_refused(write):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
+        for name, array in (("X", X), ("y", Y)):
+            archive.writestr(f"{name}.npy", npy_bytes(array))
+    with pytest.raises(DataError, match="compressed in another way"):
+        load_table(write(buffer.getvalue(), "d.npz"))
+
+
+def test_csv_record_that_never_ends_is_refused(write):
+    with pytest.raises(DataError, match=r"a record of more than 2000000 letters"):
+        load_table(write("a,y\n1,0\n" + "1," * 1_100_000), target="y")
+    many = ["1,0\n2,1\n"] * 300_000  # together longer, but each record is short
+    assert len(load_table(write("a,y\n" + "".join(many)), target="y").x_train) == 480_000
 
 
 # ------------------------------------------------------------------------------------- any bytes

@@ -1,16 +1,22 @@
 """Initial weights: drawn by NumPy from an explicit Generator, then moved to the device."""
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from xbackprop.backend.array_module import Array
-from xbackprop.backend.device import Device
+from xbackprop.backend.device import CPU, Device
 from xbackprop.backend.fork import renew_in_child
-from xbackprop.backend.transfer import to_device
+from xbackprop.backend.transfer import asarray, to_device
 
 RandomSource = np.random.Generator | int | None
+
+# Context-local: a load in one thread does not change what its neighbours draw.
+_makes_placeholders: ContextVar[bool] = ContextVar("xbackprop_placeholders", default=False)
 
 _process_generator = np.random.default_rng()
 
@@ -64,6 +70,76 @@ def as_generator(rng: RandomSource = None) -> np.random.Generator:
     return np.random.default_rng(int(rng))
 
 
+@contextlib.contextmanager
+def placeholders() -> Iterator[None]:
+    """Make layers without initial values, for a ``with`` block in this thread or task.
+
+    Parameters and buffers are then read-only host arrays of the right shape and dtype that take no
+    memory, whatever their size, and nothing is drawn: for who replaces them all, as loading does.
+
+    Examples
+    --------
+    >>> import xbackprop as xb
+    >>> with xb.initializers.placeholders():
+    ...     layer = xb.nn.Linear(10**6, 10**6)
+    >>> layer.weight.shape, layer.weight.data.strides
+    ((1000000, 1000000), (0, 0))
+    """
+    token = _makes_placeholders.set(True)
+    try:
+        yield
+    finally:
+        _makes_placeholders.reset(token)
+
+
+def makes_placeholders() -> bool:
+    """Tell whether :func:`placeholders` is in force."""
+    return _makes_placeholders.get()
+
+
+def initial(
+    shape: tuple[int, ...],
+    dtype: Any,
+    make: Callable[[], np.ndarray],
+    device: str | Device | None = None,
+) -> Array:
+    """Return the first value of a parameter or buffer, or a placeholder for it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the result.
+    dtype : dtype
+        Of the result.
+    make : callable
+        Returns the values on the host; not called for a placeholder.
+    device : str or Device, optional
+        Where the result lives; a placeholder lives on the host.
+
+    Returns
+    -------
+    array
+    """
+    if _makes_placeholders.get():
+        return np.broadcast_to(np.zeros((), dtype), shape)
+    return to_device(make().astype(dtype, copy=False), device)
+
+
+def given(values: Any) -> Array:
+    """Return a buffer that its user gives, on the default device; among placeholders on the host.
+
+    Parameters
+    ----------
+    values : array_like
+        As :func:`xbackprop.asarray` takes them.
+
+    Returns
+    -------
+    array
+    """
+    return asarray(values, device=CPU) if _makes_placeholders.get() else asarray(values)
+
+
 def uniform(
     shape: tuple[int, ...],
     bound: float,
@@ -91,8 +167,11 @@ def uniform(
     -------
     array
     """
-    drawn = as_generator(rng).uniform(-bound, bound, size=shape)
-    return to_device(drawn.astype(float_dtype(dtype)), device)
+
+    def draw() -> np.ndarray:
+        return as_generator(rng).uniform(-bound, bound, size=shape)
+
+    return initial(shape, float_dtype(dtype), draw, device)
 
 
 def kaiming_uniform(

@@ -17,13 +17,15 @@ from xbackprop.backend.device import (
 from xbackprop.cli.errors import FAILED, CommandError, did_you_mean
 
 
-def choose_device(name: str | None) -> DeviceChoice:
+def choose_device(name: str | None, asked_by: str = "--device") -> DeviceChoice:
     """Choose the device of a run.
 
     Parameters
     ----------
     name : str or None
-        What ``--device`` says; None leaves it to ``XBACKPROP_DEVICE``.
+        What was asked for; None leaves it to ``XBACKPROP_DEVICE``.
+    asked_by : str
+        Where ``name`` comes from.
 
     Returns
     -------
@@ -42,10 +44,10 @@ def choose_device(name: str | None) -> DeviceChoice:
                 choice = explain_default_device()
     except DeviceError as error:
         asked = os.environ.get(VARIABLE, "") if name is None else name
-        raise CommandError(_in_our_words(error) + _suggest(asked)) from error
+        raise CommandError(_in_our_words(error, asked_by) + _suggest(asked)) from error
     except DeviceUnavailableError as error:
-        raise CommandError(_in_our_words(error), FAILED) from error
-    return replace(choice, asked_by="--device", reason=_in_our_words(choice.reason))
+        raise CommandError(_in_our_words(error, asked_by), FAILED) from error
+    return replace(choice, asked_by=asked_by, reason=_in_our_words(choice.reason, asked_by))
 
 
 def describe_device(choice: DeviceChoice) -> str:
@@ -77,8 +79,8 @@ def _quiet_log() -> Iterator[None]:
         logger.disabled = before
 
 
-def _in_our_words(text: object) -> str:
-    return str(text).replace("use_device()", "--device")
+def _in_our_words(text: object, asked_by: str) -> str:
+    return str(text).replace("use_device()", asked_by)
 
 
 def _suggest(asked: str) -> str:

@@ -81,7 +81,7 @@ def _doctor(words: list[str]) -> int:
         "Say which device is used and why, and what keeps CUDA from working, with its fix.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    as_json: bool = parser.read(words).json
+    as_json = "json" in parser.read(words)
     from xbackprop.cli.doctor import run
 
     return run(as_json)

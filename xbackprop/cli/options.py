@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from xbackprop.cli.errors import CommandError
 from xbackprop.cli.parser import (
     LineParser,
     column_names,
@@ -11,10 +14,16 @@ from xbackprop.cli.parser import (
     positive_number,
     whole_number,
 )
+from xbackprop.cli.run_folder import read_config
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
 LOSSES = ("cross-entropy", "mse", "half-squared-error", "bce-with-logits", "bce")
 OPTIMIZERS = ("adam", "adamw", "sgd")
+ON_NAN = ("raise", "skip", "stop")
+# What a resumed run may be asked for anew; everything else is as the run has it.
+RESUMABLE = (
+    "resume", "data", "epochs", "on_nan", "keep", "save_every", "save_steps", "device", "quiet",
+)  # fmt: skip
 
 _EPILOG = """\
 examples:
@@ -22,8 +31,10 @@ examples:
   xbackprop train --hidden 64,32 --activation tanh --optimizer sgd --lr 0.1
   xbackprop train --data flowers.csv --target species --standardize
   xbackprop train --data houses.csv --target price --regression --standardize
+  xbackprop train --resume runs/digits
 
 Ctrl-C ends the run after the current step and keeps what there is; a second one leaves at once.
+--resume goes on with a run that was stopped or killed, bit by bit as if it had not been.
 Exit code: 0; 1 when the run failed; 2 for a mistake in the request; 130 or 143 when it was stopped.
 """
 
@@ -52,10 +63,18 @@ class TrainOptions:
         One of ``LOSSES``.
     lr : float or None
         Learning rate.
-    epochs, batch_size, seed : int
-        As their names say.
+    epochs, batch_size, accumulate, seed : int
+        As their names say; ``accumulate`` is batches per update.
+    on_nan : str
+        One of ``ON_NAN``.
+    keep, save_every, save_steps : int, int, int or None
+        Checkpoints kept, and epochs and steps between two of them.
+    resume : str or None
+        The folder of the run to go on with.
     device : str or None
         None is what ``XBACKPROP_DEVICE`` says.
+    device_asked_by : str
+        Who asked for ``device``, for messages.
     out : str or None
         The run folder.
     quiet : bool
@@ -76,8 +95,15 @@ class TrainOptions:
     # With 256 hidden units, products of so few rows are done by one thread of NumPy's OpenBLAS:
     # threads that wait for each other cost more than they save, above all on a busy machine.
     batch_size: int = 16
+    accumulate: int = 1
     seed: int = 0
+    on_nan: str = "raise"
+    keep: int = 2
+    save_every: int = 1
+    save_steps: int | None = None
+    resume: str | None = None
     device: str | None = None
+    device_asked_by: str = "--device"
     out: str | None = None
     quiet: bool = False
 
@@ -99,7 +125,49 @@ def read_options(arguments: Sequence[str]) -> TrainOptions:
     CommandError
         One line that lists what is valid.
     """
-    return TrainOptions(**vars(_make_parser().read(arguments)))
+    given = vars(_make_parser().read(arguments))
+    if "resume" not in given:
+        return TrainOptions(**given)
+    refused = ["--" + name.replace("_", "-") for name in given if name not in RESUMABLE]
+    if refused:
+        allowed = ", ".join("--" + name.replace("_", "-") for name in RESUMABLE[1:])
+        raise CommandError(
+            f"--resume goes on with the run's own settings; leave out {', '.join(refused)}. "
+            f"With --resume there may be {allowed}"
+        )
+    return saved_options(given)
+
+
+def saved_options(given: dict[str, Any]) -> TrainOptions:
+    """Return the request of an earlier run, with what was given anew in its place.
+
+    Parameters
+    ----------
+    given : dict
+        Options by name; ``resume`` is the run folder.
+
+    Returns
+    -------
+    TrainOptions
+
+    Raises
+    ------
+    CommandError
+        When the folder holds no run that can be gone on with.
+    """
+    config = read_config(Path(given["resume"]))
+    try:
+        saved = {"seed": config["seed"], **config["arguments"]}
+        saved = {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
+        asked_by = "--device" if "device" in given else "the run"
+        return TrainOptions(
+            **{**saved, **given, "out": given["resume"], "device_asked_by": asked_by}
+        )
+    except (KeyError, TypeError) as error:
+        raise CommandError(
+            f"--resume: {given['resume']}: config.json does not describe a run of this version "
+            f"({error})"
+        ) from error
 
 
 def _make_parser() -> LineParser:
@@ -108,12 +176,12 @@ def _make_parser() -> LineParser:
         "xbackprop train",
         "Train a network of fully connected layers: on the UCI handwritten digits that come with\n"
         "the package, or on a table of yours. Writes a run folder with the model, its settings,\n"
-        "its metrics and plots.",
+        "its metrics, plots, and checkpoints to go on from.",
         _EPILOG,
     )
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--data", default=default.data, metavar="DATA",
+        "--data", metavar="DATA",
         help="digits (default), or a .csv file with a header row, or an .npz file with X and y",
     )  # fmt: skip
     data.add_argument("--target", metavar="COLUMN", help="what to predict; required for a CSV file")
@@ -130,11 +198,11 @@ def _make_parser() -> LineParser:
     )  # fmt: skip
     network = parser.add_argument_group("network and training")
     network.add_argument(
-        "--hidden", type=layer_widths, default=default.hidden, metavar="64,32",
+        "--hidden", type=layer_widths, metavar="64,32",
         help="widths of the hidden layers, or none (default: 256)",
     )  # fmt: skip
     network.add_argument(
-        "--activation", type=one_of(ACTIVATIONS), default=default.activation, metavar="NAME",
+        "--activation", type=one_of(ACTIVATIONS), metavar="NAME",
         help=f"after each hidden layer: {', '.join(ACTIVATIONS)} (default: relu)",
     )  # fmt: skip
     network.add_argument(
@@ -142,7 +210,7 @@ def _make_parser() -> LineParser:
         help=f"{', '.join(LOSSES)} (default: cross-entropy; for a quantity mse)",
     )  # fmt: skip
     network.add_argument(
-        "--optimizer", type=one_of(OPTIMIZERS), default=default.optimizer, metavar="NAME",
+        "--optimizer", type=one_of(OPTIMIZERS), metavar="NAME",
         help=f"{', '.join(OPTIMIZERS)} (default: adam)",
     )  # fmt: skip
     network.add_argument(
@@ -150,16 +218,25 @@ def _make_parser() -> LineParser:
         help="learning rate (default: 0.002; for sgd one that suits the loss)",
     )  # fmt: skip
     network.add_argument(
-        "--epochs", type=whole_number(1), default=default.epochs, metavar="N",
-        help="how often to go through the data (default: %(default)s)",
+        "--epochs", type=whole_number(1), metavar="N",
+        help=f"how often to go through the data (default: {default.epochs})",
     )  # fmt: skip
     network.add_argument(
-        "--batch-size", type=whole_number(1), default=default.batch_size, metavar="N",
-        help="samples per step (default: %(default)s)",
+        "--batch-size", type=whole_number(1), metavar="N",
+        help=f"samples per step (default: {default.batch_size})",
     )  # fmt: skip
     network.add_argument(
-        "--seed", type=whole_number(0), default=default.seed, metavar="N",
-        help="of the initial weights and the order of the samples (default: %(default)s); "
+        "--accumulate", type=whole_number(1), metavar="N",
+        help="batches per update: as large a batch as if it fitted into memory (default: 1)",
+    )  # fmt: skip
+    network.add_argument(
+        "--on-nan", type=one_of(ON_NAN), metavar="NAME",
+        help="when a loss or gradient is NaN or infinite: raise (fail; default), skip (leave that\n"
+        "update out), stop (end in good order); the weights are never touched by it",
+    )  # fmt: skip
+    network.add_argument(
+        "--seed", type=whole_number(0), metavar="N",
+        help=f"of the initial weights and the order of the samples (default: {default.seed}); "
         "the same seed gives the same numbers",
     )  # fmt: skip
     run = parser.add_argument_group("run")
@@ -170,6 +247,23 @@ def _make_parser() -> LineParser:
     run.add_argument(
         "--out", metavar="FOLDER",
         help="the run folder (default: runs/ and the name of the data, numbered when taken)",
+    )  # fmt: skip
+    run.add_argument(
+        "--resume", metavar="FOLDER",
+        help="go on with the run of this folder; --epochs N makes it longer, --data FILE says\n"
+        "where its table is now",
+    )  # fmt: skip
+    run.add_argument(
+        "--keep", type=whole_number(1), metavar="K",
+        help=f"checkpoints to keep, beside the best one (default: {default.keep})",
+    )  # fmt: skip
+    run.add_argument(
+        "--save-every", type=whole_number(1), metavar="N",
+        help=f"epochs between checkpoints (default: {default.save_every})",
+    )  # fmt: skip
+    run.add_argument(
+        "--save-steps", type=whole_number(1), metavar="N",
+        help="write one every N steps as well (default: at the ends of epochs only)",
     )  # fmt: skip
     run.add_argument("--quiet", action="store_true", help="print the result only")
     return parser

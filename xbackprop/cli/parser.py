@@ -32,6 +32,8 @@ class LineParser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             # A script with `--hid 64` would break when `--hidden-dropout` came to be.
             allow_abbrev=False,
+            # What was not given is not there: --resume must tell it from what was.
+            argument_default=argparse.SUPPRESS,
         )
 
     def error(self, message: str) -> NoReturn:

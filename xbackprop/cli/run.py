@@ -1,7 +1,8 @@
 """A run before it starts: data, network, optimizer and folder, and what would repeat it."""
 
 import platform
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from xbackprop.cli.datasets import data_config, describe_split
 from xbackprop.cli.devices import describe_device
 from xbackprop.cli.networks import describe_network, make_network, make_optimizer
 from xbackprop.cli.options import TrainOptions
-from xbackprop.cli.run_folder import make_run_folder, write_config
+from xbackprop.cli.run_folder import CHECKPOINTS, make_run_folder, write_config
 from xbackprop.cli.scaling import Scaling, measure_scaling, reaches_too_far
 from xbackprop.cli.tasks import Task, make_task
 from xbackprop.data import Split
-from xbackprop.training import Trainer
+from xbackprop.data.builtin import BUILTIN_NAMES
+from xbackprop.training import CheckpointFolder, Trainer
 
+_NO_SETTINGS = ("out", "quiet", "resume", "device_asked_by")
 CONFIG_VERSION = 1  # grows when a key is renamed or removed, not when one is added
 
 
@@ -43,6 +46,8 @@ class Run:
         Draws the order of the samples.
     folder : Path
         The run folder.
+    checkpoints : CheckpointFolder
+        In it.
     x_scaling, y_scaling : Scaling or None
         How inputs and targets are scaled.
     """
@@ -54,6 +59,7 @@ class Run:
     trainer: Trainer
     rng: np.random.Generator
     folder: Path
+    checkpoints: CheckpointFolder
     x_scaling: Scaling | None
     y_scaling: Scaling | None
 
@@ -94,6 +100,27 @@ def prepare_run(options: TrainOptions, choice: DeviceChoice, split: Split) -> Ru
     CommandError
         For what cannot be combined or created.
     """
+    run = build_run(options, choice, split, lambda: make_run_folder(options.out, split.name))
+    write_config(run.folder, make_config(run))
+    return run
+
+
+def build_run(
+    options: TrainOptions, choice: DeviceChoice, split: Split, find_folder: Callable[[], Path]
+) -> Run:
+    """Set everything up in memory, and ask for the folder last.
+
+    Parameters
+    ----------
+    options, choice, split
+        As for :func:`prepare_run`.
+    find_folder : callable
+        Returns the run folder.
+
+    Returns
+    -------
+    Run
+    """
     task = make_task(split, options.loss)
     weights_rng, order_rng = np.random.default_rng(options.seed).spawn(2)
     model = make_network(split.x_train.shape[1:], options, task, weights_rng)
@@ -102,28 +129,33 @@ def prepare_run(options: TrainOptions, choice: DeviceChoice, split: Split) -> Ru
         model,
         task.make_loss(),
         optimizer,
+        accumulation_steps=options.accumulate,
+        on_nan=options.on_nan,
         count_correct=None if task.num_classes is None else task.count_correct,
     )
-    used = {
+    used: dict[str, Any] = {
+        "data": options.data
+        if options.data in BUILTIN_NAMES
+        else str(Path(options.data).resolve()),
         "loss": task.loss_name,
         "lr": float(optimizer.param_groups[0]["lr"]),
         "device": str(choice.device),
     }
-    run = Run(
-        options=TrainOptions(**{**asdict(options), **used}),
+    folder = find_folder()
+    return Run(
+        options=replace(options, **used),
         choice=choice,
         split=split,
         task=task,
         trainer=trainer,
         rng=order_rng,
-        folder=make_run_folder(options.out, split.name),
+        folder=folder,
+        checkpoints=CheckpointFolder(folder / CHECKPOINTS, keep=options.keep),
         x_scaling=measure_scaling(split.x_train) if options.standardize else None,
         y_scaling=(
             measure_scaling(split.y_train) if options.standardize and options.regression else None
         ),
     )
-    write_config(run.folder, make_config(run))
-    return run
 
 
 def make_config(run: Run) -> dict[str, Any]:
@@ -151,7 +183,7 @@ def make_config(run: Run) -> dict[str, Any]:
     plain_options = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in asdict(options).items()
-        if key not in ("out", "quiet", "seed")
+        if key not in (*_NO_SETTINGS, "seed")
     }
     return {
         "config_version": CONFIG_VERSION,
@@ -197,7 +229,7 @@ def make_command(options: TrainOptions) -> list[str]:
     words = ["xbackprop", "train"]
     for name, value in asdict(options).items():
         option = "--" + name.replace("_", "-")
-        if name in ("out", "quiet") or value is None or value is False:
+        if name in _NO_SETTINGS or value is None or value is False:
             continue
         if value is True:
             words.append(option)
@@ -215,11 +247,17 @@ def describe_run(run: Run) -> list[str]:
         f"data      {describe_split(run.split)}",
         f"network   {network} ({count_parameters(run):,} parameters)",
         f"training  {options.loss}, {options.optimizer} with learning rate {options.lr:g}, "
-        f"batches of {options.batch_size}, {options.epochs} epochs, seed {options.seed}",
+        f"batches of {_describe_batch(options)}, {options.epochs} epochs, seed {options.seed}",
         f"device    {describe_device(run.choice)}",
     ]
     hint = None if options.standardize else _describe_scale(run)
     return [*lines, f"hint      {hint}; --standardize brings it to 1"] if hint else lines
+
+
+def _describe_batch(options: TrainOptions) -> str:
+    if options.accumulate == 1:
+        return str(options.batch_size)
+    return f"{options.accumulate} x {options.batch_size}"
 
 
 def _describe_scale(run: Run) -> str | None:

@@ -3,15 +3,22 @@
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from xbackprop.cli.errors import FAILED, CommandError
 
-MODEL, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.jsonl"
+if TYPE_CHECKING:
+    from xbackprop.training import EpochMetrics
+
+MODEL, CONFIG, CHECKPOINTS = "model.safetensors", "config.json", "checkpoints"
+# How long epochs took stands apart, so that equal runs have equal metrics.
+METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 CURVES, CONFUSION = "curves.png", "confusion.png"
-RUN_FILES = (MODEL, CONFIG, METRICS, CURVES, CONFUSION)
+RUN_FILES = (MODEL, CONFIG, METRICS, TIMING, CURVES, CONFUSION, CHECKPOINTS)
 
 
 def make_run_folder(out: str | None, data_name: str) -> Path:
@@ -117,43 +124,127 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     CommandError
         When the disk refuses.
     """
-    path = folder / CONFIG
-    text = json.dumps(config, indent=2, allow_nan=False)
-    with writing(path):
-        path.write_text(f"{text}\n", encoding="utf-8", newline="\n")
+    _write_whole(folder / CONFIG, json.dumps(config, indent=2, allow_nan=False) + "\n")
 
 
-class MetricsFile:
-    """A line of JSON per epoch, each of them on the disk's way when its epoch ends.
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read what :func:`write_config` wrote.
 
     Parameters
     ----------
     folder : Path
         The run folder.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    CommandError
+        When there is no run in the folder.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        what = "no such folder" if not folder.is_dir() else f"holds no run: it has no {CONFIG}"
+        raise CommandError(f"--resume: {folder}: {what}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CommandError(f"--resume: {path}: cannot be read ({error})") from error
+    if not isinstance(config, dict):
+        raise CommandError(f"--resume: {path}: does not describe a run")
+    return config
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a run folder, where the system can lock a folder.
+
+    The lock is gone with the process, however it ends.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+
+    Raises
+    ------
+    CommandError
+        When another process has it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise CommandError(f"--resume: {folder}: this run is still going on") from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class MetricsFile:
+    """A line of JSON per epoch, each of them on the disk's way when its epoch ends.
+
+    What a run took goes into a file of its own: it differs between runs that are equal.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    rows : sequence of EpochMetrics
+        Those of a resumed run. The checkpoint that it goes on from is older than the files may be,
+        so the files are written anew.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / METRICS
-        self._file: TextIO | None = None
+    def __init__(self, folder: Path, rows: "Sequence[EpochMetrics]" = ()) -> None:
+        self._paths = (folder / METRICS, folder / TIMING)
+        self._rows = rows
+        self._files: list[TextIO] = []
 
     def __enter__(self) -> Self:
-        with writing(self._path):
-            self._file = open(self._path, "x", encoding="utf-8", newline="\n")
+        texts = zip(*map(_lines, self._rows), strict=True) if self._rows else ((), ())
+        for path, lines in zip(self._paths, texts, strict=True):
+            _write_whole(path, "".join(lines))
+            with writing(path):
+                self._files.append(open(path, "a", encoding="utf-8", newline="\n"))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._file is not None:
+        for file in self._files:
             # Nothing is left to be written, unless a write has failed and been reported.
             with contextlib.suppress(OSError):
-                self._file.close()
+                file.close()
 
-    def write(self, row: dict[str, Any]) -> None:
-        """Append a line; what is not finite becomes null, which JSON has and NaN it has not."""
-        plain = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in row.items()
-        }
-        assert self._file is not None
-        with writing(self._path):
-            self._file.write(json.dumps(plain, allow_nan=False) + "\n")
-            self._file.flush()
+    def write(self, row: "EpochMetrics") -> None:
+        """Append an epoch."""
+        for path, file, line in zip(self._paths, self._files, _lines(row), strict=True):
+            with writing(path):
+                file.write(line)
+                file.flush()
+
+
+def _lines(row: "EpochMetrics") -> tuple[str, str]:
+    """Return an epoch's metrics and its time as lines; null for what JSON has no number for."""
+    plain = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.as_dict().items()
+    }
+    timing = {"epoch": plain["epoch"], "seconds": plain.pop("seconds")}
+    return json.dumps(plain, allow_nan=False) + "\n", json.dumps(timing) + "\n"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    from xbackprop.training.atomic import write_atomically  # it trains: not for --help
+
+    with writing(path), write_atomically(path) as file:
+        file.write(text.encode("utf-8"))

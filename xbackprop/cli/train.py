@@ -1,8 +1,11 @@
 """``xbackprop train``: trains, keeps what there is however it ends, and says how it went."""
 
 import contextlib
+import shlex
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from xbackprop.cli.devices import choose_device
 from xbackprop.cli.errors import FAILED, CommandError
 from xbackprop.cli.interrupts import StopRequest, catch_signals
 from xbackprop.cli.options import TrainOptions
+from xbackprop.cli.resume import resume_run
 from xbackprop.cli.run import Run, describe_run, prepare_run
 from xbackprop.cli.run_folder import (
     CONFUSION,
@@ -19,6 +23,7 @@ from xbackprop.cli.run_folder import (
     MODEL,
     RUN_FILES,
     MetricsFile,
+    locked,
     writing,
 )
 from xbackprop.training import EpochMetrics, NonFiniteError, save
@@ -73,21 +78,31 @@ def train(options: TrainOptions) -> int:
     OSError
         When standard output cannot be written.
     """
-    choice = choose_device(options.device)
-    split = load_split(options)
-    with use_device(choice.device):
-        run = prepare_run(options, choice, split)
-        _say(run, *describe_run(run))
-        with catch_signals() as stop:
-            try:
-                outcome = _fit(run, stop)
-                _save_model(run, outcome, stop)
-                remark = _draw(run)
-            except KeyboardInterrupt:
-                reason = f"left at once, by the second {stop.name}" if stop.name else "interrupted"
-                raise CommandError(
-                    f"{reason}; {run.folder} may lack files", stop.exit_code or 130
-                ) from None
+    choice = choose_device(options.device, options.device_asked_by)
+    remarks: list[str] = []
+    with contextlib.ExitStack() as stack:
+        if options.resume is not None:
+            stack.enter_context(locked(Path(options.resume)))
+        split = load_split(options)
+        # From here on there may be something to keep; until here a signal ends all at once.
+        stop = stack.enter_context(catch_signals())
+        stack.enter_context(use_device(choice.device))
+        if options.resume is None:
+            run = prepare_run(options, choice, split)
+            stack.enter_context(locked(run.folder))
+        else:
+            run, remarks = resume_run(options, choice, split)
+        _say(run, *describe_run(run), *remarks)
+        try:
+            outcome = _fit(run, stop)
+            _save_model(run, outcome)
+            remark = _draw(run)
+        except KeyboardInterrupt:
+            reason = f"left at once, by the second {stop.name}" if stop.name else "interrupted"
+            raise CommandError(
+                f"{reason}; {run.folder} may lack files. Go on with --resume {run.folder}",
+                stop.exit_code or 130,
+            ) from None
         if outcome.output_error is not None:
             raise outcome.output_error
         _report(run, outcome, stop, remark)
@@ -97,19 +112,23 @@ def train(options: TrainOptions) -> int:
 def _fit(run: Run, stop: StopRequest) -> Outcome:
     """Train until all epochs are done, a signal comes, or it cannot go on."""
     options, trainer, outcome = run.options, run.trainer, Outcome()
-    progress = None if options.quiet else show_progress(options.epochs)
+    progress = None if options.quiet else show_progress(options.epochs - trainer.epochs)
 
     def on_batch(done: int, total: int) -> None:
         if progress is not None:
             progress.on_batch(done, total)
-        if stop.signal is not None:
+        if options.save_steps and trainer.steps % options.save_steps == 0:
+            save_checkpoint()
+        if stop.signal is not None or outcome.failure:
             trainer.request_stop()
 
     def on_epoch(row: EpochMetrics) -> None:
         try:
-            metrics.write(row.as_dict())
+            metrics.write(row)
         except CommandError as error:
             outcome.failure = str(error)
+        if row.epoch % options.save_every == 0 or row.epoch == options.epochs:
+            save_checkpoint()
         try:
             if progress is not None:
                 progress.on_epoch(row)
@@ -118,8 +137,14 @@ def _fit(run: Run, stop: StopRequest) -> Outcome:
         if stop.signal is not None or outcome.failure or outcome.output_error:
             trainer.request_stop()
 
+    def save_checkpoint() -> None:
+        try:
+            run.checkpoints.save(trainer, counters=_counters(run, outcome))
+        except OSError as error:
+            outcome.failure = f"cannot write {error.filename}: {error.strerror or error}"
+
     started = time.perf_counter()
-    with MetricsFile(run.folder) as metrics, progress or contextlib.nullcontext():
+    with MetricsFile(run.folder, trainer.history) as metrics, progress or contextlib.nullcontext():
         try:
             trainer.fit(
                 run.inputs(run.split.x_train),
@@ -136,26 +161,30 @@ def _fit(run: Run, stop: StopRequest) -> Outcome:
             outcome.failure = f"{what} Try an --lr below {options.lr:g}, or check the data"
         except MemoryError as error:
             outcome.failure = f"out of memory ({error}). Try a smaller --batch-size or --hidden"
+        if not _is_complete(run) and not outcome.failure:
+            save_checkpoint()  # in the middle of an epoch
     outcome.seconds = time.perf_counter() - started
     return outcome
 
 
-def _save_model(run: Run, outcome: Outcome, stop: StopRequest) -> None:
+def _save_model(run: Run, outcome: Outcome) -> None:
     trainer, path = run.trainer, run.folder / MODEL
+    with writing(path):
+        save(path, trainer.model, trainer.optimizer, counters=_counters(run, outcome))
+
+
+def _counters(run: Run, outcome: Outcome) -> dict[str, Any]:
     status = "finished" if _is_complete(run) else "stopped"
-    counters = {
-        "epochs": trainer.epochs,
-        "steps": trainer.steps,
+    return {
+        "epochs": run.trainer.epochs,
+        "steps": run.trainer.steps,
         "status": "failed" if outcome.failure else status,
         "standardize": run.scaling_config(),
     }
-    with writing(path):
-        save(path, trainer.model, trainer.optimizer, counters=counters)
 
 
 def _is_complete(run: Run) -> bool:
-    steps_per_epoch = -(-len(run.split.x_train) // run.options.batch_size)
-    return run.trainer.steps == run.options.epochs * steps_per_epoch
+    return run.trainer.epochs >= run.options.epochs
 
 
 def _draw(run: Run) -> str | None:
@@ -192,15 +221,9 @@ def _predict(run: Run) -> np.ndarray:
 
 
 def _report(run: Run, outcome: Outcome, stop: StopRequest, remark: str | None) -> None:
-    trainer, options = run.trainer, run.options
     if outcome.failure:
         raise CommandError(f"{outcome.failure}. Run folder {run.folder}", FAILED)
-    if not _is_complete(run):
-        _say(
-            run,
-            f"stopped   by {stop.name} after step {trainer.steps}, in epoch {trainer.epochs} of "
-            f"{options.epochs}; what there is is kept",
-        )
+    _say(run, *_remarks(run, stop))
     if remark:
         _say(run, remark)
     _say(run, f"files     {', '.join(n for n in RUN_FILES if (run.folder / n).exists())}")
@@ -210,6 +233,30 @@ def _report(run: Run, outcome: Outcome, stop: StopRequest, remark: str | None) -
         f"test {result(split.y_test, predicted)} in {outcome.seconds:.1f} s; "
         f"run folder {run.folder}"
     )
+
+
+def _remarks(run: Run, stop: StopRequest) -> list[str]:
+    """Return what was out of the ordinary, and how to go on."""
+    trainer, options = run.trainer, run.options
+    lines = []
+    skipped = sum(row.skipped_steps for row in trainer.history)
+    if skipped:
+        lines.append(f"skipped   {skipped} updates whose loss or gradient was NaN or infinite")
+    if not _is_complete(run):
+        why = f"by {stop.name}"
+        if trainer.nonfinite_step is not None:
+            why = (
+                f"by a loss or gradient that is NaN or infinite, at step {trainer.nonfinite_step},"
+            )
+        lines += [
+            f"stopped   {why} after step {trainer.steps}, in epoch {trainer.epochs + 1} of "
+            f"{options.epochs}; what there is is kept",
+            f"go on     xbackprop train --resume {shlex.quote(str(run.folder))}",
+        ]
+    best = run.checkpoints.best(trainer.history)
+    if best is not None:
+        lines.append(f"best      {best}")
+    return lines
 
 
 def _accuracy(y: np.ndarray, predicted: np.ndarray) -> str:

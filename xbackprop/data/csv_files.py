@@ -17,6 +17,11 @@ from xbackprop.data.errors import DataError, quote
 DELIMITERS = (",", ";", "\t")
 _LARGEST = float(np.finfo(np.float32).max)
 
+# A record is held whole, and takes up to twenty times its letters; this one would have half a
+# million columns of three digits.
+_LONGEST_RECORD = 2_000_000
+_MOST_COMPARED, _LONGEST_COMPARED = 1000, 100  # names, and letters in one: in "Did you mean"
+
 
 @dataclass(frozen=True)
 class CsvTable:
@@ -78,7 +83,7 @@ def read_csv(
         raise DataError(f"delimiter expects one character, such as ';'; got {quote(delimiter)}.")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            chosen = delimiter or _sniff_delimiter(file, target)
+            chosen = delimiter or _sniff_delimiter(path, file, target)
             file.seek(0)
             records = _records(path, file, chosen)
             header_line, header = _read_header(path, records)
@@ -92,11 +97,40 @@ def read_csv(
         raise _explain_encoding(path) from None
 
 
+class _BoundedLines:
+    """The lines of a file; refuses the one with which a record becomes too long."""
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self._path, self._file = path, file
+        self._left = _LONGEST_RECORD
+
+    def __iter__(self) -> "_BoundedLines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(self._left + 1)
+        self._left -= len(line)
+        if self._left < 0:
+            raise DataError(
+                f"{self._path}: a record of more than {_LONGEST_RECORD} letters. Expected one line "
+                "for each sample."
+            )
+        if not line:
+            raise StopIteration
+        return line
+
+    def start_record(self) -> None:
+        """Begin to count anew."""
+        self._left = _LONGEST_RECORD
+
+
 def _records(path: Path, file: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the records that are not blank, with the line on which each begins."""
-    reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=True)
+    lines = _BoundedLines(path, file)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
     while True:
         line = reader.line_num + 1
+        lines.start_record()
         try:
             cells = next(reader)
         except StopIteration:
@@ -107,18 +141,21 @@ def _records(path: Path, file: TextIO, delimiter: str) -> Iterator[tuple[int, li
             yield line, cells
 
 
-def _sniff_delimiter(file: TextIO, target: str | None) -> str:
+def _sniff_delimiter(path: Path, file: TextIO, target: str | None) -> str:
     """Return the delimiter that splits the header into most columns and the first row alike."""
     best, best_score = DELIMITERS[0], (False, False, 0)
     for delimiter in DELIMITERS:
         file.seek(0)
-        reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=True)
         header: list[str] = []
         fits = False
-        with contextlib.suppress(csv.Error):  # reading the table with the best one tells where
-            records = (cells for cells in reader if any(cell.strip() for cell in cells))
-            header = next(records, [])
-            fits = len(next(records, header)) == len(header) > 1
+        with contextlib.suppress(DataError):  # reading the table with the best one tells where
+            filled = (
+                cells
+                for _, cells in _records(path, file, delimiter)
+                if any(cell.strip() for cell in cells)
+            )
+            header = next(filled, [])
+            fits = len(next(filled, header)) == len(header) > 1
         score = (target in [cell.strip() for cell in header], fits, len(header))
         if score > best_score:
             best, best_score = delimiter, score
@@ -155,7 +192,8 @@ def _find_target(where: str, header: list[str], target: str | None) -> int:
 def _find_column(where: str, header: list[str], name: str, role: str) -> int:
     if name in header:
         return header.index(name)
-    close = difflib.get_close_matches(name, header, n=1) or [
+    compared = [other for other in header[:_MOST_COMPARED] if len(other) <= _LONGEST_COMPARED]
+    close = difflib.get_close_matches(name, compared, n=1) or [
         other for other in header if other.lower() == name.lower()
     ]
     hint = f" Did you mean {quote(close[0])}?" if close else ""

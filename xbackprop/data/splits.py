@@ -1,5 +1,6 @@
 """A data set in two parts, and the random split that makes it."""
 
+import heapq
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -139,8 +140,10 @@ def split_indices(
             )
         classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
         shares = _share_among_classes(classes, counts, num_test)
-        for code, share in enumerate(shares):
-            is_test[np.flatnonzero(codes[permutation] == code)[:share]] = True
+        # In permuted order within each class, the first ones go to the test part.
+        by_class = np.argsort(codes[permutation], kind="stable")
+        rank = np.arange(length) - np.repeat(np.cumsum(counts) - counts, counts)
+        is_test[by_class[rank < np.repeat(shares, counts)]] = True
     return permutation[~is_test], permutation[is_test]
 
 
@@ -179,8 +182,14 @@ def _share_among_classes(classes: np.ndarray, counts: np.ndarray, num_test: int)
         )
     quota = counts * (num_test / total)
     shares: np.ndarray = np.clip(np.floor(quota), 1, counts - 1).astype(np.int64)
-    while shares.sum() < num_test:
-        shares[np.argmax(np.where(shares < counts - 1, quota - shares, -np.inf))] += 1
-    while shares.sum() > num_test:
-        shares[np.argmin(np.where(shares > 1, quota - shares, np.inf))] -= 1
+    step = 1 if shares.sum() < num_test else -1
+    limit = counts - 1 if step > 0 else np.ones_like(counts)
+    # The class that is furthest from its quota comes first, and the first of those.
+    queue = [(step * (shares[i] - quota[i]), i) for i in np.flatnonzero(shares != limit).tolist()]
+    heapq.heapify(queue)
+    for _ in range(abs(num_test - int(shares.sum()))):
+        _, i = heapq.heappop(queue)
+        shares[i] += step
+        if shares[i] != limit[i]:
+            heapq.heappush(queue, (step * (shares[i] - quota[i]), i))
     return shares

@@ -10,6 +10,7 @@ from xbackprop.module.frame import (
     layer_path,
     replay,
     saving,
+    withhold_updates,
 )
 from xbackprop.module.parameter import Parameter
 
@@ -24,4 +25,5 @@ __all__ = [
     "layer_path",
     "replay",
     "saving",
+    "withhold_updates",
 ]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xbackprop.module.state import walk_parameters
+from xbackprop.module.parameter import Parameter
+from xbackprop.module.state import walk, walk_parameters
 
 if TYPE_CHECKING:
     from xbackprop.module.base import Module
@@ -17,6 +18,10 @@ _NOT_ARCHITECTURE = ("device", "rng")
 # Keys that mark what a dict of the config stands for; a dict that has one itself is put into
 # {"dict": ...}.
 _MARKS = frozenset(("type", "shared", "array", "dict"))
+
+# A module shared at each of n levels is met on 2^n paths: as many as a walk may take, and as long
+# as all of them together may be.
+_MOST_PATHS, _LONGEST_PATHS = 100_000, 20_000_000
 
 
 def describe(module: "Module") -> dict[str, Any]:
@@ -34,11 +39,55 @@ def describe(module: "Module") -> dict[str, Any]:
 
 def rebuild(config: Mapping[str, Any], types: Mapping[str, type]) -> "Module":
     """Build the module that ``config`` describes, out of the classes in ``types`` only."""
-    module = _rebuild_value(config, types, [])
+    try:
+        module = _rebuild_value(config, types, [])
+        if not hasattr(module, "named_children"):
+            raise ValueError(f"config describes no module, but {type(module).__name__}")
+        check_paths(module)
+    except RecursionError:
+        raise ValueError("config is nested too deeply") from None
+    modules = dict(walk(module))
     for first, second in config.get("tied", ()):
-        owner_path, _, name = second.rpartition(".")
-        setattr(_find(module, owner_path), name, dict(walk_parameters(module))[first])
+        _tie(modules, first, second)
     return module
+
+
+def check_paths(module: "Module") -> None:
+    """Refuse a network with more paths through shared modules than could be walked."""
+    paths, length = _measure_paths(module, {})
+    if paths > _MOST_PATHS or length > _LONGEST_PATHS:
+        raise ValueError(
+            f"config: more than {_MOST_PATHS} paths lead through the network's shared modules, or "
+            f"their names have more than {_LONGEST_PATHS} letters together"
+        )
+
+
+def _measure_paths(module: "Module", known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Count the paths to everything below, and their letters, without walking them."""
+    if id(module) not in known:
+        paths, length = 1, 0
+        for name, child in module.named_children():
+            child_paths, child_length = _measure_paths(child, known)
+            paths += child_paths
+            length += child_length + child_paths * (len(name) + 1)
+        # No more digits than it takes to refuse: 2^n would fill the memory itself.
+        known[id(module)] = min(paths, _MOST_PATHS + 1), min(length, _LONGEST_PATHS + 1)
+    return known[id(module)]
+
+
+def _tie(modules: Mapping[str, "Module"], first: str, second: str) -> None:
+    """Let the parameter under one path be the one under another, of one shape."""
+    found = []
+    for path in (first, second):
+        owner, _, name = path.rpartition(".")
+        parameter = vars(modules[owner]).get(name) if owner in modules else None
+        if not isinstance(parameter, Parameter):
+            raise ValueError(f"config ties {path!r}, which is no parameter")
+        found.append((modules[owner], name, parameter))
+    (_, _, kept), (place, name, replaced) = found
+    if kept.shape != replaced.shape:
+        raise ValueError(f"config ties {first!r} to {second!r}, which has another shape")
+    setattr(place, name, kept)
 
 
 def _describe_value(value: Any, seen: dict[int, int]) -> Any:
@@ -86,13 +135,24 @@ def _rebuild_value(value: Any, types: Mapping[str, type], built: list[Any]) -> A
         elif "shared" in value:
             return _rebuild_shared(value["shared"], built)
         elif "array" in value:
-            return np.asarray(value["array"], dtype=value["dtype"])
+            return _rebuild_array(value["array"], value["dtype"])
         elif "type" in value:
             return _rebuild_module(value, types, built)
         return {key: _rebuild_value(part, types, built) for key, part in value.items()}
     if isinstance(value, list):
         return [_rebuild_value(part, types, built) for part in value]
     return value
+
+
+def _rebuild_array(values: Any, name: Any) -> np.ndarray:
+    dtype = np.dtype(name) if isinstance(name, str) else np.dtype(object)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"config: an array of dtype {name!r}; expected numbers")
+    try:
+        with np.errstate(over="raise"):
+            return np.asarray(values, dtype=dtype)
+    except (FloatingPointError, OverflowError) as error:
+        raise ValueError(f"config: an array of dtype {name!r} with other numbers") from error
 
 
 def _rebuild_shared(number: Any, built: list[Any]) -> Any:
@@ -114,7 +174,7 @@ def _rebuild_module(config: Mapping[str, Any], types: Mapping[str, type], built:
     arguments = config.get("args", {})
     parameters = inspect.signature(cls).parameters
     for key in arguments:
-        if key not in parameters:
+        if key not in parameters or key in _NOT_ARCHITECTURE:
             raise ValueError(f"config: {name} has no argument {key!r}")
     # In the signature's order, in which `describe` numbered what is shared.
     given = [parameter for key, parameter in parameters.items() if key in arguments]

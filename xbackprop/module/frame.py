@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array, is_array
+from xbackprop.backend.array_module import Array, get_array_module, is_array
 from xbackprop.backend.device import CPU, Device, device_of
 from xbackprop.backend.fork import LockHolder
 from xbackprop.module.parameter import clock
@@ -234,6 +234,30 @@ def commit_updates() -> None:
         for module, name, array in frame.updates.values():
             module.commit_buffer(name, array)
     frame.updates.clear()
+
+
+def withhold_updates(finite: Any) -> None:
+    """Let the running call leave float buffers as they are where ``finite`` is False.
+
+    Running statistics of a batch that gave no finite loss are no statistics. Random counters move
+    on: their next draw shall be another one.
+
+    Parameters
+    ----------
+    finite : None, bool or device scalar of bool
+        None is True: everything is committed.
+    """
+    if finite is None or finite is True:
+        return
+    updates = _local.frame.updates
+    for key, (module, name, array) in list(updates.items()):
+        if array.dtype.kind != "f":
+            continue
+        if finite is False:
+            del updates[key]
+        else:
+            kept = module.__dict__["_buffers"][name]
+            updates[key] = module, name, get_array_module(array).where(finite, array, kept)
 
 
 def _native(value: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from xbackprop.backend.array_module import Array, is_array
 from xbackprop.backend.device import CPU, device_of
 from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.initializers import makes_placeholders
 from xbackprop.module.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 
 def walk(module: "Module", prefix: str = "") -> Iterator[tuple[str, "Module"]]:
     """Yield ``module`` and everything below it, shared modules under each of their paths."""
-    yield prefix, module
-    for name, child in module.named_children():
-        yield from walk(child, f"{prefix}.{name}" if prefix else name)
+    waiting = [(prefix, module)]  # not by recursion, which is slow where the tree is deep
+    while waiting:
+        path, current = waiting.pop()
+        yield path, current
+        start = f"{path}." if path else ""
+        below = [(start + name, child) for name, child in current.named_children()]
+        waiting.extend(reversed(below))
 
 
 def walk_parameters(module: "Module") -> Iterator[tuple[str, Parameter]]:
@@ -49,61 +54,111 @@ def extra_state(module: "Module") -> dict[str, np.ndarray]:
 
 
 def load_state_dict(module: "Module", state: dict[str, Any], *, strict: bool) -> None:
-    """Check everything first, then copy; refuse without having changed anything."""
+    """Check and prepare everything first, then copy; refuse without having changed anything."""
     parameters = dict(walk_parameters(module))
     buffers = dict(walk_buffers(module, persistent=True))
     targets = {path: parameter.data for path, parameter in parameters.items()} | buffers
-    given = {path: _as_array(values) for path, values in state.items()}
-    _check("load_state_dict", targets, given, strict=strict)
-    for path, array in given.items():
-        if path in targets:
-            _copy_into(targets[path], array)
-            if path in parameters:
-                parameters[path].mark_changed()
+    for path in _load("load_state_dict", targets, state, strict=strict):
+        if path in parameters:
+            parameters[path].mark_changed()
 
 
 def load_extra_state(module: "Module", state: dict[str, Any]) -> None:
     """Restore what ``extra_state`` returned."""
     buffers = dict(walk_buffers(module, persistent=False))
-    given = {path: _as_array(values) for path, values in state.items()}
-    _check("load_extra_state", buffers, given, strict=True)
-    for path, array in given.items():
-        _copy_into(buffers[path], array)
+    _load("load_extra_state", buffers, state, strict=True)
 
 
-def _check(call: str, expected: dict[str, Array], given: dict[str, Array], *, strict: bool) -> None:
+def check_state(module: "Module", state: dict[str, Array], extra: dict[str, Array]) -> None:
+    """Raise what loading the two would raise, without loading them."""
+    targets = {path: parameter.data for path, parameter in walk_parameters(module)}
+    targets |= dict(walk_buffers(module, persistent=True))
+    problems = _compare(targets, state, strict=True)
+    problems += _compare(dict(walk_buffers(module, persistent=False)), extra, strict=True)
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _load(call: str, targets: dict[str, Array], state: dict[str, Any], *, strict: bool) -> set[str]:
+    """Copy values into arrays, all or none; return the paths that were written."""
+    problems: list[str] = []
+    given = {path: _as_array(path, values, problems) for path, values in state.items()}
+    problems += _compare(targets, given, strict=strict)
+    if problems:
+        raise ValueError(f"{call} changed nothing: " + "; ".join(problems))
+    if makes_placeholders():  # who makes them replaces every value later
+        return set()
+    # Whatever needs memory comes before the first write, and copies of what will be written into.
+    written = {id(array) for array in targets.values()}
+    ready = {
+        path: _beside(targets[path], array, is_written=id(array) in written)
+        for path, array in given.items()
+        if path in targets
+    }
+    for path, array in ready.items():
+        with device_of(array).activate():
+            targets[path][...] = array
+    return set(ready)
+
+
+def _compare(expected: dict[str, Array], given: dict[str, Array], *, strict: bool) -> list[str]:
     problems = []
     missing = [path for path in expected if path not in given]
     unexpected = [path for path in given if path not in expected]
     if strict and missing:
         problems.append(f"missing: {', '.join(missing)}")
     if strict and unexpected:
-        problems.append(f"unexpected: {', '.join(unexpected)}")
+        problems.append(f"unexpected: {', '.join(map(str, unexpected))}")
+    first: dict[int, str] = {}
     for path, array in given.items():
         if path not in expected:
             continue
-        if array.shape != expected[path].shape:
-            problems.append(f"{path} has shape {array.shape}, expected {expected[path].shape}")
+        target = expected[path]
         if array.dtype.kind not in "biuf":
             problems.append(f"{path} has dtype {array.dtype}, expected real numbers")
-    if problems:
-        raise ValueError(f"{call} changed nothing: " + "; ".join(problems))
+        elif not np.can_cast(array.dtype, target.dtype, "same_kind"):
+            problems.append(f"{path} has dtype {array.dtype}, expected {target.dtype}")
+        if array.shape != target.shape:
+            problems.append(f"{path} has shape {array.shape}, expected {target.shape}")
+        shared_with = first.setdefault(id(target), path)
+        if shared_with != path and not _are_equal(array, given[shared_with]):
+            problems.append(f"{path} differs from {shared_with}, with which it shares its values")
+    return problems
 
 
-def _as_array(values: Any) -> Array:
+def _as_array(path: str, values: Any, problems: list[str]) -> Array:
     if hasattr(values, "detach"):  # a PyTorch tensor
         values = values.detach().cpu().numpy()
-    return values if is_array(values) else np.asarray(values)
+    if is_array(values):
+        return values
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        problems.append(f"{path} is no array: {error}")
+        return np.empty(0)
 
 
-def _copy_into(target: Array, values: Array) -> None:
+def _are_equal(array: Array, other: Array) -> bool:
+    if array is other:
+        return True
+    pair = to_host(array), to_host(other)
+    return pair[0].dtype.kind not in "biuf" or np.array_equal(
+        *pair, equal_nan=pair[0].dtype.kind == pair[1].dtype.kind == "f"
+    )
+
+
+def _beside(target: Array, values: Array, *, is_written: bool) -> Array:
+    """Return values in the dtype and on the device of what they will be copied into."""
     place = device_of(target)
+    if is_written and values is not target:
+        with device_of(values).activate():
+            values = values.copy()
     if device_of(values) != place:
         if device_of(values) == CPU:  # cast before: the device then sees one dtype only
             values = values.astype(target.dtype, copy=False)
         values = to_device(values, place)
     with place.activate():
-        target[...] = values.astype(target.dtype, copy=False)
+        return values.astype(target.dtype, copy=False)
 
 
 def _host_copy(array: Array) -> np.ndarray:

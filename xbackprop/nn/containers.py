@@ -52,6 +52,8 @@ class Sequential(Module):
         else:
             named = {str(position): layer for position, layer in enumerate(layers)}
         for name, layer in named.items():
+            if not isinstance(name, str) or not name or "." in name:  # dots join names to paths
+                raise ValueError(f"Sequential expects names without dots; got {name!r}")
             if not isinstance(layer, Module):
                 hint = "; call it to make a layer" if isinstance(layer, type) else ""
                 raise TypeError(

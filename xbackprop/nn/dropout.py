@@ -6,9 +6,8 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
-from xbackprop.backend.transfer import to_device
 from xbackprop.dispatch import op
-from xbackprop.initializers import RandomSource, as_generator
+from xbackprop.initializers import RandomSource, as_generator, initial
 from xbackprop.module import Module, describe_layer
 from xbackprop.nn.activations import refuse_inplace
 from xbackprop.ops.random_bits import new_state, next_call, random_bits
@@ -78,7 +77,7 @@ class Dropout(Module):
             raise ValueError(f"Dropout expects p between 0 and 1; got {p}")
         refuse_inplace("Dropout", inplace)
         self.p = float(p)
-        state = to_device(new_state(as_generator(rng)), device)
+        state = initial((4,), np.uint32, lambda: new_state(as_generator(rng)), device)
         self.register_buffer("random_state", state, persistent=False)
 
     def reset_parameters(self, rng: RandomSource = None) -> None:

@@ -12,7 +12,7 @@ from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
 from xbackprop.module.parameter import clock
 from xbackprop.optim.flat import FlatGroup
-from xbackprop.optim.state_dict import check_groups, check_state, dump, host_value
+from xbackprop.optim.state_dict import Groups, State, check_groups, check_state, dump, host_value
 
 ParameterSource = Iterable[Parameter] | Iterable[dict[str, Any]]
 
@@ -38,6 +38,9 @@ class Optimizer:
         With ``skip_nonfinite``, the steps after a skipped one are no-ops too, until
         :meth:`first_nonfinite_step` has told of it: however seldom a device is asked, the weights
         are those from before the first bad step.
+    last_finite : None, bool or device scalar
+        Whether the last step changed anything, where ``skip_nonfinite`` looked: False (CPU), or a
+        device scalar of bool; None for a step that was made without a doubt.
     saves_step : bool
         Whether ``state_dict`` holds each parameter's number of updates, as PyTorch's does.
     """
@@ -53,7 +56,9 @@ class Optimizer:
         self._frozen: list[Parameter] = []
         self._state: dict[Parameter, dict[str, Any]] = {}
         self.calls = 0
+        self.last_finite: Any = None
         self._bad_call: Any = -1  # int, or a device scalar: the first step that was skipped
+        self._skipped: Any = 0  # int, or a device scalar: steps skipped and not yet told of
         items: list[Any] = list(params)
         if not items:
             raise ValueError(f"{type(self).__name__} got no parameters")
@@ -167,6 +172,7 @@ class Optimizer:
         self._reserve(flats)
         self.calls += 1
         finite = self._check_finite(flats, loss) if self.skip_nonfinite else None
+        self.last_finite = finite
         if finite is not False:
             for flat in flats:
                 if flat.device.kind == "cpu":
@@ -228,8 +234,9 @@ class Optimizer:
             total = sum(map(float, squares)) + (0.0 if loss is None else float(loss))
             earlier = self._bad_call = int(host_value(self._bad_call))
             is_finite = math.isfinite(total)
-            if not is_finite and earlier < 0:
-                self._bad_call = self.calls
+            if not is_finite:
+                self._bad_call = self.calls if earlier < 0 else earlier
+                self._skipped = host_value(self._skipped) + 1
             return None if is_finite and (earlier < 0 or not self.stop_at_nonfinite) else False
         xp = place.xp
         with place.activate():
@@ -240,6 +247,10 @@ class Optimizer:
             earlier = to_device(self._bad_call, place)
             is_well = earlier < 0
             self._bad_call = xp.where(is_well & ~finite, self.calls, earlier)
+            if not self.stop_at_nonfinite:  # else the first one is all there is to tell
+                skipped = self._skipped
+                skipped = skipped if isinstance(skipped, int) else to_device(skipped, place)
+                self._skipped = (~finite).astype(np.int64) + skipped
         return finite & is_well if self.stop_at_nonfinite else finite
 
     def first_nonfinite_step(self) -> int | None:
@@ -252,6 +263,12 @@ class Optimizer:
             return None
         self._bad_call = -1
         return call
+
+    def count_skipped_steps(self) -> int:
+        """Return how many steps were skipped since the last call of this; reads one scalar back."""
+        skipped = self._skipped if isinstance(self._skipped, int) else int(to_host(self._skipped))
+        self._skipped = 0
+        return skipped
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -339,12 +356,16 @@ class Optimizer:
         ValueError
             When groups or shapes do not fit; nothing was changed then.
         """
-        options = check_groups(self, state_dict["param_groups"])
-        state = check_state(self, state_dict["state"], options)
+        options, state = self.check_state_dict(state_dict)
         self._keep_state()
         self._state = state
         for group, loaded in zip(self.param_groups, options, strict=True):
             group |= loaded
+
+    def check_state_dict(self, state_dict: Mapping[str, Any]) -> tuple[Groups, State]:
+        """Return a loaded state ready for use, or raise what :meth:`load_state_dict` raises."""
+        options = check_groups(self, state_dict["param_groups"])
+        return options, check_state(self, state_dict["state"], options)
 
     def __getstate__(self) -> dict[str, Any]:
         # The cache stays behind; state travels as host arrays, like the parameters themselves.
@@ -355,6 +376,8 @@ class Optimizer:
         }
         state["_flats"] = []
         state["_bad_call"] = int(host_value(self._bad_call))
+        state["_skipped"] = int(host_value(self._skipped))
+        state["last_finite"] = None
         return state
 
     def __repr__(self) -> str:

@@ -1,17 +1,17 @@
 """Training loops, metrics and checkpoints."""
 
 from xbackprop.training.checkpoint import Checkpoint, CheckpointError, load, save
-from xbackprop.training.trainer import (
-    EpochMetrics,
-    Evaluation,
-    NonFiniteError,
-    Trainer,
-    value_and_grad,
-)
+from xbackprop.training.evaluation import Evaluation
+from xbackprop.training.gradients import value_and_grad
+from xbackprop.training.history import EpochMetrics
+from xbackprop.training.rotation import CheckpointFolder
+from xbackprop.training.stepping import NonFiniteError
+from xbackprop.training.trainer import Trainer
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "CheckpointFolder",
     "EpochMetrics",
     "Evaluation",
     "NonFiniteError",

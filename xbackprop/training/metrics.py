@@ -40,18 +40,25 @@ class RunningMeans:
         Says how to read the output: class scores, probabilities or logits.
     count : callable, optional
         ``count(output, target)`` returns how many samples are right; None is :func:`count_correct`.
+    skip_nonfinite : bool, default False
+        Leave out batches whose loss is NaN or infinite.
 
     Attributes
     ----------
     samples : int
-        Seen so far, ignored ones included.
+        Seen so far, ignored and left out ones included.
     """
 
     def __init__(
-        self, loss_fn: Module, count: Callable[[Array, Array], Array] | None = None
+        self,
+        loss_fn: Module,
+        count: Callable[[Array, Array], Array] | None = None,
+        *,
+        skip_nonfinite: bool = False,
     ) -> None:
         self.loss_fn = loss_fn
         self.count = count
+        self.skip_nonfinite = skip_nonfinite
         self.samples = 0
         self._loss: Any = 0.0
         self._weight: Any = 0
@@ -66,28 +73,68 @@ class RunningMeans:
             weight, answers = _count(self.loss_fn, target)
             loss = loss.astype(np.float64)
             if getattr(self.loss_fn, "reduction", "mean") == "sum":
-                self._weight = samples + self._weight
+                weight = samples
             else:
                 if not isinstance(weight, int):  # nothing but ignored labels: the mean is NaN
                     loss = get_array_module(loss).where(weight > 0, loss, 0)
                 loss = loss * weight
-                self._weight = weight + self._weight
-            self._loss = loss + self._loss
             if self.count is None:
                 correct = count_correct(self.loss_fn, output, target)
             else:
                 correct, answers = self.count(output, target), samples
+            if self.skip_nonfinite:  # by masks: nobody waits for the device
+                where = get_array_module(loss).where
+                counts = get_array_module(loss).isfinite(loss)
+                loss, weight, answers = (where(counts, n, 0) for n in (loss, weight, answers))
+                correct = None if correct is None else where(counts, correct, 0)
+            self._loss = loss + self._loss
+            self._weight = weight + self._weight
             if correct is not None:
                 self._correct = correct if self._correct is None else correct + self._correct
                 self._answers = answers + self._answers
 
+    def state(self) -> dict[str, Any]:
+        """Return the sums as plain data; downloads a few scalars."""
+        return {"samples": self.samples, "sums": self._plain_sums()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from the sums that :meth:`state` returned."""
+        self.samples = state["samples"]
+        self._loss, self._weight, self._correct, self._answers = state["sums"]
+
+    def _plain_sums(self) -> list[Any]:
+        sums = (self._loss, self._weight, self._correct, self._answers)
+        return [None if value is None else plain_number(value) for value in sums]
+
     def read(self) -> tuple[float, float | None]:
         """Return mean loss and share of right answers; downloads a few scalars."""
-        loss, weight, answers = map(_read, (self._loss, self._weight, self._answers))
+        loss, weight, correct, answers = self._plain_sums()
         mean = loss / weight if weight else math.nan
-        if self._correct is None:
+        if correct is None:
             return mean, None
-        return mean, _read(self._correct) / answers if answers else math.nan
+        return mean, correct / answers if answers else math.nan
+
+
+def count_weight(loss_fn: Module, target: Array) -> Any:
+    """Return what a batch's mean loss was divided by, or a number in proportion to it.
+
+    Parameters
+    ----------
+    loss_fn : Module
+        The loss.
+    target : array
+        The batch's targets.
+
+    Returns
+    -------
+    int, or array of shape () where labels decide
+    """
+    return _count(loss_fn, target)[0]
+
+
+def plain_number(value: Any) -> Any:
+    """Return a number on the host for one that may be an array of shape ()."""
+    return value if isinstance(value, (int, float)) else to_host(value).item()
 
 
 def _count(loss_fn: Module, target: Array) -> tuple[Any, Any]:
@@ -102,10 +149,6 @@ def _count(loss_fn: Module, target: Array) -> tuple[Any, Any]:
     xp = get_array_module(target)
     one_hot = xp.expand_dims(target, -1) == xp.arange(len(weight))
     return xp.where(one_hot & xp.expand_dims(counted, -1), weight, 0).sum(), answers
-
-
-def _read(number: Any) -> float:
-    return float(number if isinstance(number, (int, float)) else to_host(number))
 
 
 def count_correct(loss_fn: Module, output: Array, target: Array) -> Array | None:

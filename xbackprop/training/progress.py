@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Protocol, Self, TextIO
 
-from xbackprop.training.trainer import EpochMetrics
+from xbackprop.training.history import EpochMetrics
 
 _SECONDS_BETWEEN_DRAWS = 0.05
 

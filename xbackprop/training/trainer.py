@@ -1,91 +1,26 @@
 """The training loop: batches in, steps, metrics out; host arrays at the door, devices inside."""
 
+import itertools
 import operator
+import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array, is_array, is_device_array
-from xbackprop.backend.device import Device, resolve_device
-from xbackprop.backend.transfer import to_device, to_host
-from xbackprop.data.arrays import as_host_array, is_float_dtype
+from xbackprop.backend.array_module import Array, is_array
+from xbackprop.backend.device import Device
 from xbackprop.data.batches import batches
 from xbackprop.initializers import RandomSource, as_generator
-from xbackprop.module import as_one_call
-from xbackprop.nn import CrossEntropyLoss, Module
-from xbackprop.nn.losses import check_class_indices
+from xbackprop.nn import Module
 from xbackprop.optim import Optimizer
-from xbackprop.training.metrics import RunningMeans, count_classes
-
-
-class NonFiniteError(RuntimeError):
-    """The loss or a gradient became NaN or infinite; the weights before that step are kept."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean loss and, for classes, the share of right answers."""
-
-    loss: float
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """One row of a run's history."""
-
-    epoch: int
-    step: int
-    train_loss: float
-    train_accuracy: float | None
-    test_loss: float | None
-    test_accuracy: float | None
-    lr: float
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row as plain data."""
-        return asdict(self)
-
-
-def value_and_grad(model: Module, loss_fn: Module) -> Callable[..., tuple[Array, Array]]:
-    """Return a function that computes the loss and fills the gradients.
-
-    Parameters
-    ----------
-    model : Module
-        Maps ``x`` to an output.
-    loss_fn : Module
-        Maps output and target to a loss.
-
-    Returns
-    -------
-    callable
-        ``loss, output = f(x, y)``; gradients are added to those already there.
-
-    Examples
-    --------
-    >>> import xbackprop as xb
-    >>> model = xb.nn.Linear(2, 1, rng=0)
-    >>> loss, output = xb.value_and_grad(model, xb.nn.MSELoss())(
-    ...     xb.asarray([[1.0, 2.0]]), xb.asarray([[1.0]])
-    ... )
-    >>> model.weight.grad.shape
-    (1, 2)
-    """
-
-    def compute(x: Any, y: Any) -> tuple[Array, Array]:
-        inputs = x if isinstance(x, tuple) else (x,)
-        with as_one_call(*inputs):
-            output, saved = model.forward(*inputs)
-            loss, loss_saved = loss_fn.forward(output, y)
-            model.backward(loss_fn.backward(1.0, loss_saved), saved, input_grad=False)
-        return loss, output
-
-    return compute
+from xbackprop.training.door import Door
+from xbackprop.training.evaluation import Evaluation, evaluate, predict
+from xbackprop.training.history import EpochMetrics
+from xbackprop.training.metrics import RunningMeans
+from xbackprop.training.resume import FitProgress, restore_progress, resume_trainer, save_trainer
+from xbackprop.training.stepping import Stepper
 
 
 class Trainer:
@@ -99,15 +34,32 @@ class Trainer:
         The loss.
     optimizer : Optimizer
         Updates the model's parameters. The trainer sets its ``skip_nonfinite`` and
-        ``stop_at_nonfinite``, so a NaN never reaches the weights, nor does anything after it.
+        ``stop_at_nonfinite``, so a NaN never reaches the weights.
     scheduler : object with ``step()``, optional
         Called after every epoch.
+    accumulation_steps : int, default 1
+        Batches per update. The gradient is that of the mean over all samples of those batches; the
+        last update of an epoch takes what is left.
+    on_nan : {"raise", "skip", "stop"}, default "raise"
+        What to do when a loss or gradient is NaN or infinite: raise :class:`NonFiniteError`, leave
+        that update out and go on, or let :meth:`fit` return. The weights are those from before that
+        step in every case.
     check_every : int, optional
         How many steps may pass before a non-finite loss is noticed. None is 1 on the CPU, where
-        looking is free, and 100 on a device, where each look waits.
+        looking is free, and 100 on a device, where each look waits. With ``on_nan="skip"`` nobody
+        looks before the end of an epoch.
     count_correct : callable, optional
         ``count_correct(output, target)`` returns how many samples of a batch are right, where they
         are. None counts what the loss takes for an answer: for the binary losses each element.
+
+    Attributes
+    ----------
+    steps, epochs : int
+        Updates asked for, and epochs finished, in all.
+    history : list of EpochMetrics
+        One row for each finished epoch.
+    nonfinite_step : int or None
+        With ``on_nan="stop"``: the step at which training stopped.
 
     Examples
     --------
@@ -129,33 +81,50 @@ class Trainer:
         optimizer: Optimizer,
         *,
         scheduler: Any = None,
+        accumulation_steps: int = 1,
+        on_nan: str = "raise",
         check_every: int | None = None,
         count_correct: Callable[[Array, Array], Array] | None = None,
     ) -> None:
-        if check_every is not None and check_every < 1:
-            raise ValueError(f"Trainer expects check_every >= 1; got {check_every}")
         if getattr(loss_fn, "reduction", "mean") == "none":
             raise ValueError(
                 f"Trainer expects a loss that is one number; got {type(loss_fn).__name__} with "
                 "reduction='none'. Use reduction='mean' or 'sum'."
             )
+        self.stepper = Stepper(
+            model,
+            loss_fn,
+            optimizer,
+            accumulation_steps=accumulation_steps,
+            on_nan=on_nan,
+            check_every=check_every,
+        )
+        self.door = Door(model, loss_fn)
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.check_every = check_every
         self.count_correct = count_correct
-        self.steps = 0
         self.epochs = 0
         self.history: list[EpochMetrics] = []
-        optimizer.skip_nonfinite = optimizer.stop_at_nonfinite = True
-        self._value_and_grad = value_and_grad(model, loss_fn)
+        self.progress: FitProgress | None = None
+        self.resumed_fit: dict[str, Any] | None = None
         self._stop_requested = False
+
+    @property
+    def steps(self) -> int:
+        """Updates asked for so far."""
+        return self.stepper.steps
+
+    @property
+    def nonfinite_step(self) -> int | None:
+        """With ``on_nan="stop"``: the step at which training stopped; else None."""
+        return self.stepper.nonfinite_step
 
     # --- one step -------------------------------------------------------------------------
 
     def step(self, x: Any, y: Any) -> Array:
-        """Do one forward, backward and update.
+        """Do one forward, backward and update; with accumulation, the update when it is due.
 
         Parameters
         ----------
@@ -170,33 +139,11 @@ class Trainer:
         Raises
         ------
         NonFiniteError
-            When a loss or gradient was NaN or infinite within the last ``check_every`` steps.
+            When a loss or gradient was NaN or infinite within the last ``check_every`` steps, with
+            ``on_nan="raise"``.
         """
-        x, y = self._place(x, y)
-        loss, _ = self._step(x, y)
+        loss, _ = self.stepper.run(*self.door.place(x, y))
         return loss
-
-    def _step(self, x: Any, y: Any) -> tuple[Array, Array]:
-        self.optimizer.zero_grad()
-        with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
-            loss, output = self._value_and_grad(x, y)
-            self.optimizer.step(loss=loss)
-        self.steps += 1
-        every = self.check_every or (100 if is_device_array(loss) else 1)
-        if self.steps % every == 0:
-            self._raise_if_nonfinite()
-        return loss, output
-
-    def _raise_if_nonfinite(self) -> None:
-        before = self.optimizer.calls
-        bad = self.optimizer.first_nonfinite_step()
-        if bad is not None:
-            step = self.steps - (before - bad)
-            raise NonFiniteError(
-                f"the loss or a gradient became NaN or infinite at step {step} "
-                f"(epoch {self.epochs + 1}); the weights from before that step are kept. "
-                "Lower the learning rate, clip gradients, or check the data and the labels."
-            )
 
     # --- epochs ---------------------------------------------------------------------------
 
@@ -247,66 +194,104 @@ class Trainer:
             For labels out of range, seen on the host before anything moves; for empty data.
         """
         if test is not None:
-            self._check_labels(test[1])  # now, and not after an epoch
-        if y is None:
-            if is_array(X) or hasattr(X, "__dlpack__"):
-                raise TypeError(
-                    f"fit without y expects an iterable of (x, y) batches; got {type(X).__name__}. "
-                    "Call fit(X, y)."
-                )
-            source: Any = X
-        else:
-            self._check_labels(y)
-            # One set of batches for all epochs, so that each epoch gets the next permutation.
-            source = batches(
-                X, y, batch_size, rng=as_generator(rng), dtype=self._dtype, device=self._device
-            )
-        rows = []
+            self.door.check_labels(test[1])  # now, and not after an epoch
+        progress = FitProgress(self._batches_of(X, y, batch_size, rng), self._new_means())
+        if self.resumed_fit is not None:
+            restore_progress(progress, self.resumed_fit)
+            self.resumed_fit = None
+        self.progress = progress
         self._stop_requested = False
-        for _ in range(epochs):
-            row = self._run_epoch(source, test, on_batch)
+        self.stepper.nonfinite_step = None
+        rows = []
+        while progress.epochs < epochs:
+            row = self._run_epoch(progress, test, on_batch)
+            if row is None:
+                break
             rows.append(row)
             self.history.append(row)
             if on_epoch is not None:
                 on_epoch(row)
-            if self._stop_requested:
+            if self._must_stop():
                 break
+        if progress.epochs >= epochs:
+            self.progress = None
         return rows
 
     def request_stop(self) -> None:
-        """Let :meth:`fit` return after the current step; safe to call from a signal handler."""
+        """Let :meth:`fit` return after the current step; safe to call from a signal handler.
+
+        An epoch that is broken off has no row in the history. :meth:`save` keeps where it stands.
+        """
         self._stop_requested = True
+
+    def _must_stop(self) -> bool:
+        return self._stop_requested or self.nonfinite_step is not None
+
+    def _batches_of(self, X: Any, y: Any, batch_size: int, rng: RandomSource) -> Any:
+        if y is not None:
+            self.door.check_labels(y)
+            # One set of batches for all epochs, so that each epoch gets the next permutation.
+            return batches(
+                X, y, batch_size, rng=as_generator(rng),
+                dtype=self.door.dtype, device=self.door.device,
+            )  # fmt: skip
+        if is_array(X) or hasattr(X, "__dlpack__"):
+            raise TypeError(
+                f"fit without y expects an iterable of (x, y) batches; got {type(X).__name__}. "
+                "Call fit(X, y)."
+            )
+        return X
+
+    def _new_means(self) -> RunningMeans:
+        return RunningMeans(
+            self.loss_fn, self.count_correct, skip_nonfinite=self.stepper.on_nan == "skip"
+        )
 
     def _run_epoch(
         self,
-        source: Any,
+        progress: FitProgress,
         test: tuple[Any, Any] | None,
         on_batch: Callable[[int, int], None] | None,
-    ) -> EpochMetrics:
-        started = time.perf_counter()
-        total = operator.length_hint(source)
-        means = RunningMeans(self.loss_fn, self.count_correct)
+    ) -> EpochMetrics | None:
+        """Run an epoch, or what is left of it; None when it is broken off."""
+        started = time.perf_counter() - progress.seconds
+        total = operator.length_hint(progress.source)
         self.model.train()
-        lr = float(self.optimizer.param_groups[0]["lr"])
-        for number, (x, y) in enumerate(source, start=1):
-            x, y = self._place(x, y)
-            means.add(*self._step(x, y), y)
+        if not progress.batches:
+            progress.lr = float(self.optimizer.param_groups[0]["lr"])
+        for x, y in _batches_left(progress):
+            x, y = self.door.place(x, y)
+            progress.means.add(*self.stepper.run(x, y), y)
+            progress.batches += 1
+            progress.seconds = time.perf_counter() - started
             if on_batch is not None:
-                on_batch(number, total)
-            if self._stop_requested:
-                break
-        self._raise_if_nonfinite()
-        if not means.samples:
+                on_batch(progress.batches, total)
+            if self._must_stop() and progress.batches != total:
+                return None
+        self.stepper.finish_group()
+        self.stepper.look_for_nonfinite()
+        if not progress.means.samples:
             raise ValueError(
                 f"epoch {self.epochs + 1}: the data gave no samples. Expected an iterable that can "
                 "be gone through once per epoch, such as a list of batches or "
                 "xbackprop.data.batches(...); a generator is used up after one."
             )
+        return self._finish_epoch(progress, test, started)
+
+    def _finish_epoch(
+        self, progress: FitProgress, test: tuple[Any, Any] | None, started: float
+    ) -> EpochMetrics:
         self.epochs += 1
-        trained_loss, trained_accuracy = means.read()
+        self.stepper.epoch = self.epochs + 1
+        trained_loss, trained_accuracy = progress.means.read()
+        skipped = progress.skipped + self.optimizer.count_skipped_steps()
         tested = None if test is None else self.evaluate(*test)
         if self.scheduler is not None:
             self.scheduler.step()
+        progress.epochs += 1
+        progress.batches = progress.skipped = 0
+        progress.means = self._new_means()
+        progress.seconds = 0.0
         return EpochMetrics(
             self.epochs,
             self.steps,
@@ -314,9 +299,65 @@ class Trainer:
             trained_accuracy,
             None if tested is None else tested.loss,
             None if tested is None else tested.accuracy,
-            lr,
+            progress.lr,
+            skipped if self.stepper.on_nan == "skip" else 0,
             time.perf_counter() - started,
         )
+
+    # --- to a file and back ---------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, counters: dict[str, Any] | None = None) -> None:
+        """Write everything that going on needs into one file; :func:`xbackprop.load` reads it too.
+
+        Parameters
+        ----------
+        path : path
+            Where to; an existing file is replaced in one move, never half-written.
+        counters : dict, optional
+            Plain data (JSON) of your own, kept in the file.
+
+        Raises
+        ------
+        OSError
+            When the disk refuses; names the path. The old file is then still whole.
+        TypeError
+            When the architecture, ``counters`` or the scheduler's state is not plain data.
+
+        Notes
+        -----
+        May be called at any time, also from ``on_batch`` and ``on_epoch``: weights, optimizer,
+        schedule, random counters, history, the order of the data and the place in it, the means of
+        the unfinished epoch and, with accumulation, the gradients of the unfinished group.
+        """
+        save_trainer(self, path, counters or {})
+
+    def resume(self, path: str | os.PathLike[str]) -> Self:
+        """Go on where :meth:`save` was called; the next ``fit`` does what was left of that one.
+
+        Call the next ``fit`` with the arguments of the one that was broken off: ``epochs`` counts
+        those that it had done. On the same machine, with the same threads and versions, the run is
+        then bit-equal to one that was never broken off.
+
+        Parameters
+        ----------
+        path : path
+            A file of :meth:`save`. The trainer must be made as the one that was saved.
+
+        Returns
+        -------
+        Trainer
+            This trainer.
+
+        Raises
+        ------
+        CheckpointError
+            When the file is damaged, or of another network, loss, optimizer, schedule or
+            ``accumulation_steps``; it says which. Nothing was changed then.
+        FileNotFoundError
+            When there is no such file.
+        """
+        resume_trainer(self, path)
+        return self
 
     # --- without training -----------------------------------------------------------------
 
@@ -334,12 +375,7 @@ class Trainer:
         -------
         numpy.ndarray
         """
-        with _evaluating(self.model):
-            outputs = [
-                to_host(self.model(*x) if isinstance(x, tuple) else self.model(x))
-                for x in batches(X, None, batch_size, dtype=self._dtype, device=self._device)
-            ]
-        return np.concatenate(outputs)
+        return predict(self.door, X, batch_size)
 
     def evaluate(self, X: Any, y: Any, *, batch_size: int = 1024) -> Evaluation:
         """Return loss and accuracy on host data, in evaluation mode.
@@ -355,13 +391,7 @@ class Trainer:
         -------
         Evaluation
         """
-        self._check_labels(y)
-        means = RunningMeans(self.loss_fn, self.count_correct)
-        with _evaluating(self.model):
-            for x, target in batches(X, y, batch_size, dtype=self._dtype, device=self._device):
-                output = self.model(*x) if isinstance(x, tuple) else self.model(x)
-                means.add(self.loss_fn(output, target), output, target)
-        return Evaluation(*means.read())
+        return evaluate(self.door, X, y, batch_size, self.count_correct)
 
     def to(self, device: str | Device) -> Self:
         """Move model and loss to a device; the optimizer's state follows at its next step."""
@@ -369,58 +399,12 @@ class Trainer:
         self.loss_fn.to(device)
         return self
 
-    # --- at the door ----------------------------------------------------------------------
 
-    @property
-    def _device(self) -> Device:
-        return self.model.device or resolve_device(None)
+def _batches_left(progress: FitProgress) -> Iterator[Any]:
+    """Go through an epoch's batches; those that a resumed run had done are passed over.
 
-    @property
-    def _dtype(self) -> Any:
-        return self.model.dtype or np.dtype(np.float32)
-
-    def _place(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Move one batch to the model's device; device arrays pass through."""
-        target = self._cast(y, "y")
-        if not is_device_array(target) and not is_float_dtype(target.dtype):
-            target = target.astype(np.int64, copy=False)  # as batches() does
-        self._check_labels(target)
-        parts = x if isinstance(x, tuple) else (x,)
-        moved = tuple(self._move(self._cast(part, "x")) for part in parts)
-        return moved if isinstance(x, tuple) else moved[0], self._move(target)
-
-    def _move(self, array: Array) -> Array:
-        return array if is_device_array(array) else to_device(array, self._device)
-
-    def _cast(self, values: Any, name: str) -> Array:
-        """Return a host array of the model's float dtype; what lies on a device stays as it is."""
-        if is_device_array(values):
-            return values
-        is_scalar = isinstance(values, (bool, int, float)) or getattr(values, "ndim", 1) == 0
-        host = np.asarray(values) if is_scalar else as_host_array(values, name, allow_empty=True)
-        return host.astype(self._dtype, copy=False) if is_float_dtype(host.dtype) else host
-
-    def _check_labels(self, y: Any) -> None:
-        """Look at class indices while they are on the host, before anything moves."""
-        if not isinstance(self.loss_fn, CrossEntropyLoss) or is_device_array(y):
-            return
-        classes = count_classes(self.model)
-        labels = np.asarray(y)
-        # With further axes the classes lie along axis 1, where only the loss can count them.
-        if classes is not None and labels.dtype.kind in "iu" and labels.ndim <= 1:
-            check_class_indices("CrossEntropyLoss", labels, classes, self.loss_fn.ignore_index)
-
-
-class _evaluating:
-    """Switch a model to evaluation and give every module its own mode back."""
-
-    def __init__(self, model: Module) -> None:
-        self.model = model
-
-    def __enter__(self) -> None:
-        self.modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-
-    def __exit__(self, *exception: object) -> None:
-        for module, training in self.modes:
-            module.training = training
+    A source with ``state_dict`` has been set to its place and yields only the others.
+    """
+    source = progress.source
+    done = 0 if hasattr(source, "load_state_dict") else progress.batches
+    return itertools.islice(source, done, None)

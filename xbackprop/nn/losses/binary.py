@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
-from xbackprop.backend.transfer import asarray
 from xbackprop.dispatch import op
+from xbackprop.initializers import given
 from xbackprop.module import describe_layer
 from xbackprop.nn.losses.base import Loss, buffer_beside, check_pair, mean_factor, reduce_loss
 from xbackprop.ops.special import sigmoid, softplus
@@ -121,7 +121,7 @@ class BCELoss(Loss):
     def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
         if weight is not None:
-            self.register_buffer("weight", asarray(weight))
+            self.register_buffer("weight", given(weight))
 
     def forward(self, output: Array, target: Array) -> tuple[Array, Any]:
         """Compare probabilities with targets of the same shape, both from 0 to 1."""
@@ -164,7 +164,7 @@ class BCEWithLogitsLoss(Loss):
         super().__init__(reduction)
         for name, values in (("weight", weight), ("pos_weight", pos_weight)):
             if values is not None:
-                self.register_buffer(name, asarray(values))
+                self.register_buffer(name, given(values))
 
     def forward(self, output: Array, target: Array) -> tuple[Array, Any]:
         """Compare logits with targets of the same shape."""

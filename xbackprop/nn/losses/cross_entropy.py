@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
-from xbackprop.backend.transfer import asarray
 from xbackprop.dispatch import op
+from xbackprop.initializers import given
 from xbackprop.module import describe_layer
 from xbackprop.nn.losses.base import Loss, buffer_beside
 from xbackprop.ops.softmax import logsumexp
@@ -186,7 +186,7 @@ class CrossEntropyLoss(Loss):
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         if weight is not None:
-            self.register_buffer("weight", asarray(weight))
+            self.register_buffer("weight", given(weight))
 
     def forward(self, logits: Array, target: Array) -> tuple[Array, Any]:
         """Compare logits ``(batch, classes, ...)`` with class indices ``(batch, ...)``."""

@@ -1,0 +1,70 @@
+"""Where host data meets the model: casts, label checks, and the way to the device."""
+
+from typing import Any
+
+import numpy as np
+
+from xbackprop.backend.array_module import Array, is_device_array
+from xbackprop.backend.device import Device, resolve_device
+from xbackprop.backend.transfer import to_device
+from xbackprop.data.arrays import as_host_array, is_float_dtype
+from xbackprop.nn import CrossEntropyLoss, Module
+from xbackprop.nn.losses import check_class_indices
+from xbackprop.training.metrics import count_classes
+
+
+class Door:
+    """Takes what people have and gives what a model reads.
+
+    Parameters
+    ----------
+    model : Module
+        Says which device and float dtype.
+    loss_fn : Module
+        Says what labels must be like.
+    """
+
+    def __init__(self, model: Module, loss_fn: Module) -> None:
+        self.model = model
+        self.loss_fn = loss_fn
+
+    @property
+    def device(self) -> Device:
+        """Where batches go."""
+        return self.model.device or resolve_device(None)
+
+    @property
+    def dtype(self) -> Any:
+        """What floats are cast to."""
+        return self.model.dtype or np.dtype(np.float32)
+
+    def place(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Move one batch to the model's device; device arrays pass through."""
+        target = self._cast(y, "y")
+        if not is_device_array(target) and not is_float_dtype(target.dtype):
+            target = target.astype(np.int64, copy=False)  # as batches() does
+        self.check_labels(target)
+        parts = x if isinstance(x, tuple) else (x,)
+        moved = tuple(self._move(self._cast(part, "x")) for part in parts)
+        return moved if isinstance(x, tuple) else moved[0], self._move(target)
+
+    def check_labels(self, y: Any) -> None:
+        """Look at class indices while they are on the host, before anything moves."""
+        if not isinstance(self.loss_fn, CrossEntropyLoss) or is_device_array(y):
+            return
+        classes = count_classes(self.model)
+        labels = np.asarray(y)
+        # With further axes the classes lie along axis 1, where only the loss can count them.
+        if classes is not None and labels.dtype.kind in "iu" and labels.ndim <= 1:
+            check_class_indices("CrossEntropyLoss", labels, classes, self.loss_fn.ignore_index)
+
+    def _move(self, array: Array) -> Array:
+        return array if is_device_array(array) else to_device(array, self.device)
+
+    def _cast(self, values: Any, name: str) -> Array:
+        """Return a host array of the model's float dtype; what lies on a device stays as it is."""
+        if is_device_array(values):
+            return values
+        is_scalar = isinstance(values, (bool, int, float)) or getattr(values, "ndim", 1) == 0
+        host = np.asarray(values) if is_scalar else as_host_array(values, name, allow_empty=True)
+        return host.astype(self.dtype, copy=False) if is_float_dtype(host.dtype) else host

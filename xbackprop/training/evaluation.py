@@ -1,0 +1,66 @@
+"""A model without training: outputs and scores of host data, batch by batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xbackprop.backend.array_module import Array
+from xbackprop.backend.transfer import to_host
+from xbackprop.data.batches import batches
+from xbackprop.nn import Module
+from xbackprop.training.door import Door
+from xbackprop.training.metrics import RunningMeans
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss and, for classes, the share of right answers."""
+
+    loss: float
+    accuracy: float | None
+
+
+def predict(door: Door, X: Any, batch_size: int) -> np.ndarray:
+    """Return the output of a door's model for host inputs, in evaluation mode."""
+    model = door.model
+    with _evaluating(model):
+        outputs = [
+            to_host(model(*x) if isinstance(x, tuple) else model(x))
+            for x in batches(X, None, batch_size, dtype=door.dtype, device=door.device)
+        ]
+    return np.concatenate(outputs)
+
+
+def evaluate(
+    door: Door,
+    X: Any,
+    y: Any,
+    batch_size: int,
+    count_correct: Callable[[Array, Array], Array] | None,
+) -> Evaluation:
+    """Return loss and accuracy of a door's model on host data, in evaluation mode."""
+    door.check_labels(y)
+    model, loss_fn = door.model, door.loss_fn
+    means = RunningMeans(loss_fn, count_correct)
+    with _evaluating(model):
+        for x, target in batches(X, y, batch_size, dtype=door.dtype, device=door.device):
+            output = model(*x) if isinstance(x, tuple) else model(x)
+            means.add(loss_fn(output, target), output, target)
+    return Evaluation(*means.read())
+
+
+class _evaluating:
+    """Switch a model to evaluation and give every module its own mode back."""
+
+    def __init__(self, model: Module) -> None:
+        self.model = model
+
+    def __enter__(self) -> None:
+        self.modes = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
+
+    def __exit__(self, *exception: object) -> None:
+        for module, training in self.modes:
+            module.training = training

@@ -1,0 +1,69 @@
+"""One batch forward and backward: the loss, and the gradients in the parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+from xbackprop.backend.array_module import Array
+from xbackprop.module import as_one_call
+from xbackprop.nn import Module
+
+
+def value_and_grad(model: Module, loss_fn: Module) -> Callable[..., tuple[Array, Array]]:
+    """Return a function that computes the loss and fills the gradients.
+
+    Parameters
+    ----------
+    model : Module
+        Maps ``x`` to an output.
+    loss_fn : Module
+        Maps output and target to a loss.
+
+    Returns
+    -------
+    callable
+        ``loss, output = f(x, y)``; gradients are added to those already there.
+
+    Examples
+    --------
+    >>> import xbackprop as xb
+    >>> model = xb.nn.Linear(2, 1, rng=0)
+    >>> loss, output = xb.value_and_grad(model, xb.nn.MSELoss())(
+    ...     xb.asarray([[1.0, 2.0]]), xb.asarray([[1.0]])
+    ... )
+    >>> model.weight.grad.shape
+    (1, 2)
+    """
+
+    def compute(x: Any, y: Any) -> tuple[Array, Array]:
+        return forward_backward(model, loss_fn, x, y)
+
+    return compute
+
+
+def forward_backward(
+    model: Module, loss_fn: Module, x: Any, y: Any, grad_output: Any = None
+) -> tuple[Array, Array]:
+    """Add the gradients of ``grad_output * loss`` to the parameters.
+
+    Parameters
+    ----------
+    model, loss_fn : Module
+        As for :func:`value_and_grad`.
+    x : array or tuple of arrays
+        The inputs.
+    y : array
+        The target.
+    grad_output : callable or None
+        From the loss to its factor, a number or an array of shape (); None is 1.
+
+    Returns
+    -------
+    loss, output : array
+    """
+    inputs = x if isinstance(x, tuple) else (x,)
+    with as_one_call(*inputs):
+        output, saved = model.forward(*inputs)
+        loss, loss_saved = loss_fn.forward(output, y)
+        factor = 1.0 if grad_output is None else grad_output(loss)
+        model.backward(loss_fn.backward(factor, loss_saved), saved, input_grad=False)
+    return loss, output

@@ -1,0 +1,156 @@
+"""One update after the other: accumulation, and what to do about a loss that is no number."""
+
+from typing import Any
+
+from xbackprop.backend.array_module import Array, get_array_module, is_device_array
+from xbackprop.module import Module, as_one_call, withhold_updates
+from xbackprop.optim import Optimizer
+from xbackprop.training.accumulation import Accumulation
+from xbackprop.training.gradients import forward_backward
+
+ON_NAN = ("raise", "skip", "stop")
+_DEVICE_LOOKS_EVERY = 100  # steps; each look waits for the device
+
+
+class NonFiniteError(RuntimeError):
+    """The loss or a gradient became NaN or infinite; the weights before that step are kept."""
+
+
+class Stepper:
+    """Turns batches into updates.
+
+    Parameters
+    ----------
+    model, loss_fn, optimizer, accumulation_steps, on_nan, check_every
+        See :class:`xbackprop.Trainer`.
+
+    Attributes
+    ----------
+    steps : int
+        Updates asked for.
+    epoch : int
+        Number of the running epoch, for messages.
+    nonfinite_step : int or None
+        With ``on_nan="stop"``: the step from which on nothing was changed.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss_fn: Module,
+        optimizer: Optimizer,
+        *,
+        accumulation_steps: int,
+        on_nan: str,
+        check_every: int | None,
+    ) -> None:
+        for name, number in (
+            ("check_every", 1 if check_every is None else check_every),
+            ("accumulation_steps", accumulation_steps),
+        ):
+            if number < 1:
+                raise ValueError(f"Trainer expects {name} >= 1; got {number}")
+        if on_nan not in ON_NAN:
+            raise ValueError(f"Trainer expects on_nan to be one of {ON_NAN}; got {on_nan!r}")
+        self.model = model
+        self.loss_fn = loss_fn
+        self.optimizer = optimizer
+        self.on_nan = on_nan
+        self.check_every = check_every
+        self.group = Accumulation(loss_fn, accumulation_steps)
+        self.steps = 0
+        self.epoch = 1
+        self.nonfinite_step: int | None = None
+        optimizer.skip_nonfinite = True
+        optimizer.stop_at_nonfinite = on_nan != "skip"
+
+    def run(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """Do one batch, and the update when it is due.
+
+        Parameters
+        ----------
+        x, y : array
+            On the model's device.
+
+        Returns
+        -------
+        loss, output : array
+
+        Raises
+        ------
+        NonFiniteError
+            As ``on_nan`` and ``check_every`` want it.
+        """
+        if not self.group.batches:
+            self.optimizer.zero_grad()
+        with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
+            if self.group.every == 1:
+                loss, output = forward_backward(self.model, self.loss_fn, x, y)
+                self._update(loss)
+            else:
+                loss, output = self._accumulate(x, y)
+        self._look_if_due(loss)
+        return loss, output
+
+    def finish_group(self) -> None:
+        """Update with what an unfinished group holds, at the end of an epoch."""
+        if self.group.batches:
+            with as_one_call():
+                self._update_from_group()
+
+    def look_for_nonfinite(self) -> None:
+        """Raise or stop when a step was skipped; waits for the device."""
+        if self.on_nan == "skip":
+            return
+        before = self.optimizer.calls
+        bad = self.optimizer.first_nonfinite_step()
+        if bad is None:
+            return
+        step = self.steps - (before - bad)
+        if self.on_nan == "stop":
+            self.nonfinite_step = step
+            return
+        raise NonFiniteError(
+            f"the loss or a gradient became NaN or infinite at step {step} "
+            f"(epoch {self.epoch}); the weights from before that step are kept. "
+            "Lower the learning rate, clip gradients, or check the data and the labels."
+        )
+
+    def _look_if_due(self, loss: Array) -> None:
+        every = self.check_every or (_DEVICE_LOOKS_EVERY if is_device_array(loss) else 1)
+        if self.steps % every == 0:
+            self.look_for_nonfinite()
+
+    def _accumulate(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """Add a batch to the group, and update when the group is complete.
+
+        A batch that fails in its backward takes the group along: the next one begins another.
+        """
+
+        def factor(loss: Array) -> Any:
+            return self.group.factor_of(y, loss)
+
+        before = self.group.batches
+        try:
+            loss, output = forward_backward(self.model, self.loss_fn, x, y, factor)
+        except BaseException:
+            if self.group.batches != before:  # in the backward: its gradients may be half added
+                self.group.reset()
+            raise
+        if self.group.is_complete:
+            self._update_from_group()
+        else:
+            finite = get_array_module(loss).isfinite(loss)
+            withhold_updates(finite if is_device_array(loss) else bool(finite))
+        return loss, output
+
+    def _update_from_group(self) -> None:
+        self.group.average(self.model.parameters())
+        loss = self.group.loss
+        self.group.reset()
+        self._update(loss)
+
+    def _update(self, loss: Any) -> None:
+        self.optimizer.step(loss=loss)
+        withhold_updates(self.optimizer.last_finite)
+        self.steps += 1

@@ -260,7 +260,7 @@ def suite(work: Path, package: Path, *arguments: str, environment: Any = None) -
 
 
 def counts(report: Path) -> Outcome:
-    """Read how many tests passed and failed, and the first that failed."""
+    """Read how many tests passed and failed, and the names of the first that failed."""
     from xml.etree import ElementTree
 
     passed, bad = 0, []
@@ -269,7 +269,7 @@ def counts(report: Path) -> Outcome:
             bad.append(f"{test.get('classname')}::{test.get('name')}")
         elif test.find("skipped") is None:
             passed += 1
-    return passed, len(bad), bad[0] if bad else ""
+    return passed, len(bad), ", ".join(bad[:5])
 
 
 def set_writable(folder: Path, writable: bool) -> None:

@@ -75,7 +75,10 @@ def test_exactly_two_set_up_commands():
 
 def test_pictures_and_links_exist():
     text = README.read_text(encoding="utf-8")
+    has_sources = (README.parent / "xbackprop").exists()  # else an installed copy is tested
     for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if target.startswith("xbackprop/") and not has_sources:
+            continue
         assert (README.parent / target).exists(), target
 
 

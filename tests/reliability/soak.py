@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def memory_limits(progress: Progress, quick: bool) -> Iterator[Figure]:
     import test_memory_pressure as pressure
     from optimizer_cases import OPTIMIZERS
 
-    number = 50 if quick else 400
+    number = 50 if quick else 150
     variants = [(case, skip, apart) for case in OPTIMIZERS
                 for skip in (False, True) for apart in (False, True)]  # fmt: skip
     refused, faults = 0, []
@@ -179,14 +180,22 @@ def global_state(progress: Progress, quick: bool) -> Iterator[Figure]:
 def surroundings(progress: Progress, quick: bool) -> Iterator[Figure]:
     """The whole suite under -O and -X dev, read-only, and without a home directory."""
     selection = ["test_surroundings.py", "test_optim.py", "test_checkpoint.py"] if quick else []
-    for name, suite in (
+    suites = [
         ("python -O", lambda: suite_with_options("-O", *selection)),
         ("python -X dev", lambda: suite_with_options("-X", "dev", *selection)),
         ("a read-only installation", lambda: suite_read_only(*selection)),
         ("no home directory", lambda: suite_without_home(*selection)),
-    ):
-        passed, failed, fault = progress.part(f"suite under {name}", suite)
-        yield Figure("suite", f"under {name}", passed + failed, passed, fault)
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        for pair in (suites[:2], suites[2:]):
+            names = [name for name, _ in pair]
+
+            def run_pair(pair: list[Any] = pair) -> list[Outcome]:
+                return list(pool.map(lambda named: named[1](), pair))
+
+            outcomes = progress.part(f"suites under {names}", run_pair)
+            for name, (passed, failed, fault) in zip(names, outcomes, strict=True):
+                yield Figure("suite", f"under {name}", passed + failed, passed, fault)
 
 
 Outcome = tuple[int, int, str]  # tests passed, failed, and what else was wrong

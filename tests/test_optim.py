@@ -405,3 +405,26 @@ def test_out_of_memory_when_packing_can_be_survived(case: OptimizerCase, xb_devi
         assert weights == undisturbed, f"{room} bytes"
         failures += 1
     assert failures >= 3
+
+
+@pytest.mark.parametrize("whose", ["optimizer", "module"])
+def test_gradients_may_become_zeros_instead_of_none(whose: str, xb_device: Device) -> None:
+    """As in PyTorch: a parameter with a gradient of zeros is decayed, one without is left alone."""
+    layers = [xb.nn.Linear(2, 2, rng=0), xb.nn.Linear(2, 2, rng=1)]
+    optimizer = xb.optim.AdamW([p for layer in layers for p in layer.parameters()], lr=0.5)
+    x = xb.asarray(np.ones((3, 2)))
+    xb.value_and_grad(layers[0], xb.nn.MSELoss())(x, x)
+    before = [layer.state_dict()["weight"] for layer in layers]
+    for zero in [optimizer.zero_grad] if whose == "optimizer" else [m.zero_grad for m in layers]:
+        zero(set_to_none=False)
+    assert [layer.weight.grad is None for layer in layers] == [False, True]
+    assert not xb.to_host(layers[0].weight.grad).any()
+    optimizer.step()
+    np.testing.assert_allclose(layers[0].state_dict()["weight"], before[0] * (1 - 0.5 * 0.01))
+    np.testing.assert_array_equal(layers[1].state_dict()["weight"], before[1])
+    xb.value_and_grad(layers[0], xb.nn.MSELoss())(x, x)
+    once = xb.to_host(layers[0].weight.grad).copy()
+    optimizer.zero_grad()
+    assert layers[0].weight.grad is None
+    xb.value_and_grad(layers[0], xb.nn.MSELoss())(x, x)
+    np.testing.assert_array_equal(xb.to_host(layers[0].weight.grad), once)

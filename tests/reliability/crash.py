@@ -217,7 +217,7 @@ def interrupt(rng: random.Random, number: int, *, twice: bool = False) -> Attemp
             process.send_signal(number)
         errors = finish(process)
         seconds = time.perf_counter() - sent
-        if process.returncode == 0:
+        if process.returncode == 0 or was_leaving(process.returncode, number, folder):
             return None
         if twice and "left at once" not in errors:
             return None  # the first one was enough
@@ -227,6 +227,12 @@ def interrupt(rng: random.Random, number: int, *, twice: bool = False) -> Attemp
             or too_slow(seconds, LEAVES_AT_ONCE_SECONDS if twice else LEAVES_WITHIN_SECONDS)
             or go_on(folder),
         }
+
+
+def was_leaving(code: int, number: int, folder: Path) -> bool:
+    """Whether the signal came when all was done and the interpreter was ending."""
+    model = folder / "model.safetensors"
+    return code == -number and model.exists() and xb.load(model).counters["status"] == "finished"
 
 
 def problem_after(folder: Path, code: int, number: int, errors: str, *, twice: bool) -> str:

@@ -236,10 +236,10 @@ class Module:
         """Switch to evaluation behaviour."""
         return self.train(False)
 
-    def zero_grad(self) -> None:
-        """Forget every gradient."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget every gradient, or with False fill it with zeros."""
         for parameter in self.parameters():
-            parameter.zero_grad()
+            parameter.zero_grad(set_to_none)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freeze (False) or unfreeze every parameter."""

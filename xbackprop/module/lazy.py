@@ -88,7 +88,7 @@ class UninitializedParameter:
             known in (None, length) for known, length in zip(self.expected, shape, strict=True)
         )
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:
         """Do nothing: there is no gradient."""
 
     def mark_changed(self) -> None:

@@ -151,10 +151,14 @@ class Parameter:
             self.has_grad = True
         self.contributions += 1
 
-    def zero_grad(self) -> None:
-        """Forget the gradient; its memory is kept for the next one."""
-        self.has_grad = False
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradient, or with False fill it with zeros; its memory is kept."""
         self.contributions = 0
+        if set_to_none:
+            self.has_grad = False
+        elif self.has_grad and self._grad is not None:
+            with device_of(self._data).activate():
+                self._grad[...] = 0
 
     def mark_changed(self) -> None:
         """Move the version after the values were written."""

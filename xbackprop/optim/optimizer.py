@@ -8,7 +8,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.transfer import to_device, to_host
-from xbackprop.module import Parameter
+from xbackprop.module import Parameter, UninitializedParameter
 from xbackprop.module.parameter import clock
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.state_dict import (
@@ -107,6 +107,11 @@ class Optimizer:
             )
         taken = {id(p) for other in self.param_groups for p in other["params"]}
         for parameter in params:
+            if isinstance(parameter, UninitializedParameter):
+                raise TypeError(
+                    f"{type(self).__name__} got an UninitializedParameter: a lazy layer whose "
+                    "shape is not known yet. Run one forward first, then make the optimizer."
+                )
             if not isinstance(parameter, Parameter):
                 raise TypeError(
                     f"{type(self).__name__} optimizes Parameters; got {type(parameter).__name__}. "
@@ -304,12 +309,22 @@ class Optimizer:
         self._skipped = 0
         return skipped
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters.
+
+        Parameters
+        ----------
+        set_to_none : bool, default True
+            False fills them with zeros instead, so that :meth:`step` still updates (decays, moves
+            by momentum) a parameter that the next backward does not reach.
+        """
         for group in self.param_groups:
             for parameter in group["params"]:
-                parameter.has_grad = False
-                parameter.contributions = 0
+                if set_to_none:  # the usual case, in every step
+                    parameter.has_grad = False
+                    parameter.contributions = 0
+                else:
+                    parameter.zero_grad(set_to_none=False)
 
     # --- the cache ------------------------------------------------------------------------
 

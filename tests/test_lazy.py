@@ -153,7 +153,7 @@ def test_threads_that_meet_at_the_first_call_agree(xb_device: Device) -> None:
 
 def test_an_optimizer_refuses_what_has_no_values(xb_device: Device) -> None:
     layer = nn.LazyLinear(2)
-    with pytest.raises(TypeError, match="UninitializedParameter.*Run one forward first"):
+    with pytest.raises(TypeError, match=r"UninitializedParameter.*Run one forward first"):
         xb.optim.SGD(layer.parameters(), lr=0.1)
     layer(batch(1, 3))
     xb.optim.SGD(layer.parameters(), lr=0.1)

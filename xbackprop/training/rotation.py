@@ -92,6 +92,7 @@ class CheckpointFolder:
         """
         there = dict(self._files())
         scored = [(_score(row), row.step) for row in history if row.step in there]
+        scored = [(score, step) for score, step in scored if math.isfinite(score)]
         return there[min(scored)[1]] if scored else None
 
     def resume(self, trainer: "Trainer") -> tuple[Path | None, list[CheckpointError]]:
@@ -140,5 +141,4 @@ class CheckpointFolder:
 
 def _score(row: "EpochMetrics") -> float:
     """Return what is smallest for the best epoch."""
-    loss = row.train_loss if row.test_loss is None else row.test_loss
-    return loss if math.isfinite(loss) else math.inf
+    return row.train_loss if row.test_loss is None else row.test_loss

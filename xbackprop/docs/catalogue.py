@@ -112,6 +112,16 @@ def overview(by_family: dict[str, list[Entry]]) -> Iterator[str]:
             yield from (f"   * - :py:obj:`{entry.name} <{entry.path}>`", f"     - {summary(entry)}")
 
 
+def described_once(lines: list[str], described: set[str]) -> Iterator[str]:
+    """Yield lines; an op that several layers share has its place in the index once."""
+    for line in lines:
+        yield line
+        if line.startswith(".. autofunction:: "):
+            if line in described:
+                yield "   :no-index:"
+            described.add(line)
+
+
 def page_of(family: str) -> str:
     """Return a family's file name."""
     return re.sub(r"\W+", "_", family)
@@ -133,8 +143,9 @@ def write(folder: Path) -> None:
         title = title_of(family)
         lines = [title, "=" * len(title)]
         pages[page_of(family)] = lines + [line for entry in listed for line in section(entry)]
+    described: set[str] = set()
     for name, lines in pages.items():
-        text = "\n".join(lines) + "\n"
+        text = "\n".join(described_once(lines, described)) + "\n"
         (folder / f"{name}.rst").write_text(text, encoding="utf-8", newline="\n")
 
 

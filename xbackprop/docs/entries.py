@@ -24,9 +24,11 @@ class Entry:
     @property
     def path(self) -> str:
         """Where a user finds it."""
-        if self.family == "schedules":
-            return f"xbackprop.optim.lr_scheduler.{self.name}"
-        return f"xbackprop.{self.value.__module__.split('.')[1]}.{self.name}"
+        _, package, *inside = self.value.__module__.split(".")
+        # A part of optim that is public itself, as lr_scheduler is, has its names below it.
+        if package == "optim" and isinstance(public(xb.optim).get(inside[0]), ModuleType):
+            return f"xbackprop.optim.{inside[0]}.{self.name}"
+        return f"xbackprop.{package}.{self.name}"
 
     @property
     def is_base(self) -> bool:

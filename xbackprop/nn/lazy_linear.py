@@ -29,11 +29,10 @@ class LazyLinear(Linear):
     ----------
     weight : Parameter, shape (out_features, in_features)
     bias : Parameter, shape (out_features,), or None
-    in_features : int
-        0 until it is known.
 
     Notes
     -----
+    ``in_features`` is 0 until it is known.
     Until the first forward, or until ``load_state_dict`` brings values, both parameters are
     uninitialized: ``state_dict`` holds arrays without elements, and an optimizer refuses them. Run
     one forward before making it. A forward that fails creates nothing.

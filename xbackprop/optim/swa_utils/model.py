@@ -23,7 +23,7 @@ class AveragedModel(Module):
     Parameters
     ----------
     model : Module
-        What is copied now, and averaged at each :meth:`update_parameters`.
+        What is copied now, and averaged at each ``update_parameters``.
     device : str or Device, optional
         Where the average lives; None is where the model is.
     avg_fn : callable, optional

@@ -80,11 +80,11 @@ def nn_families() -> dict[str, str]:
 
 
 def optim_family(value: Any) -> str:
-    """Return "optimizers", "schedules", or the file of ``optim``."""
+    """Return "optimizers", a title for a part of ``optim``, or the file."""
     if issubclass_of(value, xb.optim.Optimizer):
         return "optimizers"
     place = value.__module__.split(".")[2]
-    return "schedules" if place == "lr_scheduler" else place
+    return {"lr_scheduler": "schedules", "swa_utils": "weight averaging"}.get(place, place)
 
 
 def issubclass_of(value: Any, cls: type) -> bool:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(TESTS))
 from reliability.progress import Figure, Progress, run  # noqa: E402
 
 SUITE_SECONDS = 1500
-IGNORED = shutil.ignore_patterns("xbackprop", ".git", ".venv", ".nox", "*_cache", "__pycache__")
+IGNORED = shutil.ignore_patterns(".git", ".venv", ".nox", "*_cache", "__pycache__")
 
 
 def holds(check: Callable[[], object]) -> str:
@@ -238,7 +238,7 @@ def suite_without_home(*selection: str) -> Outcome:
 
 @contextmanager
 def work_folder() -> Iterator[Path]:
-    """Copy the project without the package, so that tests find it only where they are told."""
+    """Copy the project: what tests write beside themselves stays apart."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "work"
         shutil.copytree(PROJECT, work, ignore=IGNORED)
@@ -246,7 +246,7 @@ def work_folder() -> Iterator[Path]:
 
 
 def suite(work: Path, package: Path, *arguments: str, environment: Any = None) -> Outcome:
-    """Run the tests of `work` on the package found in `package`."""
+    """Run the tests of `work` on the package in `package`; -P hides the one beside the tests."""
     options = [a for a in arguments if not a.endswith(".py")]
     chosen = [f"tests/{a}" for a in arguments if a.endswith(".py")]
     temporary = work.parent / "temporary"
@@ -255,7 +255,7 @@ def suite(work: Path, package: Path, *arguments: str, environment: Any = None) -
     env |= environment or {}
     report = work.parent / "report.xml"
     done = subprocess.run(
-        [sys.executable, *options, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        [sys.executable, "-P", *options, "-m", "pytest", "-q", "-p", "no:cacheprovider",
          f"--junitxml={report}", *chosen],
         cwd=work, env={k: v for k, v in env.items() if v}, capture_output=True, text=True,
         timeout=SUITE_SECONDS,

@@ -161,7 +161,7 @@ def reliability(session: nox.Session) -> None:
 
     Writes the figures that README quotes. `-- crash` runs one part.
     """
-    session.install(".[cli]", *group("test"))
+    session.install(".[cli]", "pip", *group("test"))  # pip: soak installs a read-only copy
     results = Path("tests", "reliability", "results")
     env = {"PYTHONPATH": "tests"}
     for part in session.posargs or ("crash", "files", "soak"):

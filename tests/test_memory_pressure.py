@@ -254,7 +254,7 @@ class Training:
             nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.3), nn.Recompute(nn.Linear(16, 16)),
             nn.Dropout(0.2), nn.Linear(16, 3), rng=0,
         )  # fmt: skip
-        self.optimizer = case.make(self.model.parameters())
+        self.optimizer = case.make(case.trainable(self.model.parameters()))
         self.trainer = xb.Trainer(
             self.model, nn.CrossEntropyLoss(), self.optimizer, check_every=1000
         )
@@ -322,7 +322,9 @@ def gradient_bytes(training: Training) -> int:
 
 
 @pytest.mark.parametrize("warm", [0, 2], ids=["first step", "third step"])
-@pytest.mark.parametrize("name", ["SGD", "SGD with everything", "Adam with everything", "AdamW"])
+@pytest.mark.parametrize(
+    "name", ["SGD", "SGD with everything", "Adam with everything", "AdamW", "Muon"]
+)
 def test_a_smaller_batch_goes_on(name: str, warm: int) -> None:
     (case,) = (row for row in OPTIMIZERS if row.name == name)
     counts = run_out_of_memory(case, warm, 50)

@@ -328,6 +328,13 @@ def test_moments_have_all_digits_of_float32(
     np.testing.assert_array_equal(received, exact_center.astype(np.float32), strict=True)
 
 
+def test_variance_of_numbers_whose_squares_are_no_float32(xb_device: Device) -> None:
+    for size in (1e-30, 1e25):
+        x = np.array([[1, -1, 3, -3]], np.float32) * np.float32(size)
+        var = xb.to_host(moments(on(xb_device, x), (1,))[2])
+        np.testing.assert_allclose(var, [[5 * size * size]], rtol=1e-6)
+
+
 @both_dtypes
 def test_moments_of_nothing_are_zero(dtype: str, xb_device: Device) -> None:
     centered, center, var = moments(on(xb_device, np.zeros((0, 3), dtype)), (0,))

@@ -108,6 +108,30 @@ REFUSED = [
      ACCEPTS),  # until its first forward
     ("LazyLinear", (2,), [()], ValueError, "LazyLinear expects x of shape (..., in_features); got ",
      RAISES),
+    # normalization
+    *((name, (arg,), None, error, f"{name} expects normalized_shape", pytorch)
+      for name in ("LayerNorm", "RMSNorm") for arg, error, pytorch in (
+          (2.0, TypeError, RAISES), ("a", TypeError, RAISES), ((), ValueError, RAISES),
+          (-1, ValueError, RAISES), ((2, -1), ValueError, RAISES))),
+    *((name, (arg,), [shape], ValueError, f"{name} expects x of shape ({text}); got {shape}.",
+       RAISES) for name in ("LayerNorm", "RMSNorm") for arg, shape, text in (
+          (4, (4, 3), "..., 4"), (4, (), "..., 4"), ((2, 3), (3,), "..., 2, 3"),
+          ((2, 3), (4, 3, 2), "..., 2, 3"), ((1, 3), (4, 3), "..., 1, 3"))),
+    ("LayerNorm", (4, "a"), None, TypeError, "LayerNorm expects eps to be a number; got str",
+     RAISES),
+    ("LayerNorm", (4, None), None, TypeError, "LayerNorm expects eps to be a number", RAISES),
+    ("RMSNorm", (4, "a"), None, TypeError, "RMSNorm expects eps to be a number; got str", RAISES),
+    ("GroupNorm", (2, 3), None, ValueError, "GroupNorm expects num_channels >= 0 that num_groups=2",
+     RAISES),
+    ("GroupNorm", (2, -4), None, ValueError, "GroupNorm expects num_channels >= 0", RAISES),
+    ("GroupNorm", (0, 4), None, ValueError, "GroupNorm expects num_groups > 0; got 0", RAISES),
+    ("GroupNorm", (-2, 4), None, ValueError, "GroupNorm expects num_groups > 0; got -2", RAISES),
+    ("GroupNorm", (2, 4, "a"), None, TypeError, "GroupNorm expects eps to be a number", RAISES),
+    *(("GroupNorm", (2, 2), [shape], ValueError, message, RAISES) for shape, message in (
+          ((2,), "GroupNorm expects x of shape (batch, 2, ...); got (2,)"),
+          ((2, 4), "GroupNorm expects x of shape (batch, 2, ...); got (2, 4)"),
+          ((1, 2), "GroupNorm expects more than one value per group; got x of shape (1, 2)"),
+          ((1, 2, 1), "GroupNorm expects more than one value per group"))),
     # distances
     ("CosineSimilarity", (), [(4, 3), (2, 3)], ValueError,
      "CosineSimilarity expects x1 and x2 of shapes that broadcast; got (4, 3) and (2, 3)", RAISES),
@@ -174,6 +198,7 @@ def test_what_pytorch_does(row: Any) -> None:
 
 
 FLOAT_LAYERS = {
+    "LayerNorm": (2,), "RMSNorm": (2, None, False), "GroupNorm": (1, 2),
     "Threshold": (0.0, 1.0), "Softmax": (-1,), "Softmin": (-1,), "LogSoftmax": (-1,),
     **dict.fromkeys(
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "

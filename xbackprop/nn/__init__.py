@@ -86,6 +86,7 @@ from xbackprop.nn.losses import (
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
+from xbackprop.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from xbackprop.nn.reshape import Flatten
 
 __all__ = [
@@ -128,6 +129,10 @@ __all__ = [
     "Softmax2d",
     # shapes
     "Flatten",
+    # normalization
+    "LayerNorm",
+    "RMSNorm",
+    "GroupNorm",
     # regularisation
     "Dropout",
     "Dropout1d",

@@ -70,8 +70,7 @@ def test_a_thousand_poisoned_batches_never_reach_the_weights(xb_device: Device) 
     assert trainer.steps == 1010
     assert trainer.optimizer.count_skipped_steps() == 1000
     expected, received = state(clean), state(trainer)
-    assert received.pop("0.calls") != expected.pop("0.calls")  # a counter is no statistic
-    assert received == expected
+    assert received == expected  # the count of calls too, which an average may divide by
 
 
 def device_batch(seed: int, poison: float | None = None) -> tuple[Any, Any]:
@@ -140,9 +139,7 @@ def test_the_state_before_the_first_bad_step_is_kept(
         assert trainer.nonfinite_step == 5
         assert trainer.steps <= 9
         assert all(row.epoch == 1 for row in rows)
-    received, wanted = state(trainer), state(expected)
-    received.pop("0.calls"), wanted.pop("0.calls")
-    assert received == wanted
+    assert state(trainer) == state(expected)
 
 
 def test_a_stopped_run_may_be_gone_on_with(xb_device: Device, tmp_path: Any) -> None:

@@ -78,6 +78,28 @@ def device_batch(seed: int, poison: float | None = None) -> tuple[Any, Any]:
     return xb.asarray(x), xb.asarray(y)
 
 
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batch_norm_keeps_the_statistics_of_good_batches(
+    momentum: float | None, xb_device: Device
+) -> None:
+    """Their count too: the mean of all batches divides by it."""
+
+    def make() -> xb.Trainer:
+        model = nn.Sequential(nn.BatchNorm1d(4, momentum=momentum), nn.Linear(4, 3, rng=0))
+        optimizer = xb.optim.Adam(model.parameters(), lr=0.01)
+        return xb.Trainer(model, nn.CrossEntropyLoss(), optimizer, on_nan="skip")
+
+    trainer, clean = make(), make()
+    for seed in range(40):
+        trainer.step(*device_batch(seed, POISON[seed % 3]))
+        if seed % 10 == 3:
+            trainer.step(*device_batch(seed))
+            clean.step(*device_batch(seed))
+    assert trainer.optimizer.count_skipped_steps() == 40
+    assert state(trainer) == state(clean)
+    assert trainer.model.state_dict()["0.num_batches_tracked"] == 4
+
+
 @on_fake
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
 def test_skipping_waits_for_nothing(accumulation_steps: int, xb_device: Device) -> None:

@@ -132,6 +132,27 @@ REFUSED = [
           ((2, 4), "GroupNorm expects x of shape (batch, 2, ...); got (2, 4)"),
           ((1, 2), "GroupNorm expects more than one value per group; got x of shape (1, 2)"),
           ((1, 2, 1), "GroupNorm expects more than one value per group"))),
+    *(("BatchNorm1d", arguments, None, error, f"BatchNorm1d expects {message}", RAISES)
+      for arguments, error, message in (
+          ((-1,), ValueError, "num_features >= 0; got -1"),
+          ((3, "a"), TypeError, "eps to be a number; got str"),
+          ((3, None), TypeError, "eps to be a number; got NoneType"),
+          ((4, 1e-5, "a"), TypeError, "momentum to be a number; got str"))),
+    *(("BatchNorm1d", (3,), [shape], ValueError,
+       f"BatchNorm1d expects x of shape (batch, 3) or (batch, 3, length); got {shape}", RAISES)
+      for shape in ((3,), (), (2, 4), (3, 2), (2, 4, 3), (2, 3, 4, 5))),
+    ("BatchNorm2d", (3,), [(2, 3, 4)], ValueError,
+     "BatchNorm2d expects x of shape (batch, 3, height, width); got (2, 3, 4)", RAISES),
+    ("BatchNorm2d", (3,), [(2, 4, 3, 3)], ValueError, "BatchNorm2d expects x of shape", RAISES),
+    ("BatchNorm3d", (3,), [(2, 3, 4, 5)], ValueError,
+     "BatchNorm3d expects x of shape (batch, 3, depth, height, width); got (2, 3, 4, 5)", RAISES),
+    ("BatchNorm1d", (3, 1e-5, 0.1, False, False), [(2, 4)], ValueError,
+     "BatchNorm1d expects x of shape (batch, 3)", ACCEPTS),  # PyTorch compares with arrays only
+    *(("BatchNorm1d", (3, 1e-5, 0.1, True, False), [shape], ValueError,
+       "BatchNorm1d expects more than one value per channel in training; got x of shape", RAISES)
+      for shape in ((1, 3), (1, 3, 1))),
+    ("BatchNorm2d", (3, 0.0, 0.1, True, False), [(2, 3, 2, 2)], ValueError,
+     "BatchNorm2d expects eps > 0 in training; got 0.0", RAISES),
     # distances
     ("CosineSimilarity", (), [(4, 3), (2, 3)], ValueError,
      "CosineSimilarity expects x1 and x2 of shapes that broadcast; got (4, 3) and (2, 3)", RAISES),
@@ -199,6 +220,7 @@ def test_what_pytorch_does(row: Any) -> None:
 
 FLOAT_LAYERS = {
     "LayerNorm": (2,), "RMSNorm": (2, None, False), "GroupNorm": (1, 2),
+    "BatchNorm2d": (2,),
     "Threshold": (0.0, 1.0), "Softmax": (-1,), "Softmin": (-1,), "LogSoftmax": (-1,),
     **dict.fromkeys(
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "

@@ -48,18 +48,54 @@ def row(
     *arguments: Any,
     freeze: str = "",
     has_batch: bool = True,
+    training: bool = True,
     **options: Any,
 ) -> Case:
     """A layer of the same name and arguments in both libraries."""
 
     def make(library: Any) -> Any:
-        layer = changed(getattr(library, name)(*arguments, **options))
+        layer = changed(getattr(library, name)(*arguments, **options)).train(training)
         return frozen(layer, freeze) if freeze else layer
 
     return Case(f"{name} {what}".strip(), lambda: make(nn), inputs, lambda t: make(t.nn), has_batch)
 
 
+# One sample of (batch, features) has no variance, and samples without running statistics see each
+# other: `has_batch` is False there.
+BATCH_NORM = [
+    row("", skewed(4, 3), "BatchNorm1d", 3, has_batch=False),
+    row("of sequences", skewed(4, 3, 5), "BatchNorm1d", 3),
+    row("momentum", skewed(4, 3, 2), "BatchNorm1d", 3, eps=0.1, momentum=0.7),
+    row("mean of all batches", skewed(4, 3, 2), "BatchNorm1d", 3, momentum=None),
+    row("without bias", skewed(4, 3, 2), "BatchNorm1d", 3, bias=False),
+    row("without affine", skewed(4, 3, 2), "BatchNorm1d", 3, affine=False),
+    row(
+        "without statistics",
+        skewed(4, 3),
+        "BatchNorm1d",
+        3,
+        track_running_stats=False,
+        has_batch=False,
+    ),
+    row(
+        "without statistics and affine",
+        skewed(4, 3, 2),
+        "BatchNorm1d",
+        3,
+        affine=False,
+        track_running_stats=False,
+        has_batch=False,
+    ),
+    row("in evaluation", skewed(4, 3), "BatchNorm1d", 3, has_batch=False, training=False),
+    row("with frozen weight", skewed(4, 3, 2), "BatchNorm1d", 3, freeze="weight"),
+    row("with frozen bias", skewed(4, 3, 2), "BatchNorm1d", 3, freeze="bias"),
+    row("", skewed(2, 3, 2, 4), "BatchNorm2d", 3),
+    row("of one channel", normal(2, 1, 3, 2), "BatchNorm2d", 1),
+    row("", skewed(2, 3, 2, 1, 2), "BatchNorm3d", 3),
+]
+
 NORMALIZATION = [
+    *BATCH_NORM,
     row("", skewed(4, 3), "LayerNorm", 3),
     row("of one sample", normal(3), "LayerNorm", 3, has_batch=False),
     row("of 3-D input", normal(4, 2, 3), "LayerNorm", 3, eps=0.1),

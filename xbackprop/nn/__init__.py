@@ -86,7 +86,14 @@ from xbackprop.nn.losses import (
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
-from xbackprop.nn.normalization import GroupNorm, LayerNorm, RMSNorm
+from xbackprop.nn.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    LayerNorm,
+    RMSNorm,
+)
 from xbackprop.nn.reshape import Flatten
 
 __all__ = [
@@ -130,6 +137,9 @@ __all__ = [
     # shapes
     "Flatten",
     # normalization
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "LayerNorm",
     "RMSNorm",
     "GroupNorm",

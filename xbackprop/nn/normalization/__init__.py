@@ -1,7 +1,8 @@
 """Normalizations: one file per idea; `normalize.py` has what most of them are."""
 
+from xbackprop.nn.normalization.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from xbackprop.nn.normalization.group_norm import GroupNorm
 from xbackprop.nn.normalization.layer_norm import LayerNorm
 from xbackprop.nn.normalization.rms_norm import RMSNorm
 
-__all__ = ["GroupNorm", "LayerNorm", "RMSNorm"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "LayerNorm", "RMSNorm"]

@@ -85,6 +85,61 @@ def normalize_backward(
     return grad_input, *_scale_gradients(grad_output, x_hat, weight, weight_grad, bias_grad)
 
 
+@op(formula="output = (x - mean) / sqrt(var + eps) * weight + bias")
+def normalize_by_forward(
+    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Any]:
+    """Compute ``y = (x - mean) / sqrt(var + eps) * weight + bias`` with moments that are given.
+
+    Parameters
+    ----------
+    x : array of float
+        Any shape.
+    mean, var : array
+        Broadcast to ``x``, with as many axes; not held, since running statistics are written anew.
+    weight, bias : array or None
+        As for :func:`normalize_forward`.
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    output : array
+    saved : (x_hat, rstd, weight)
+
+    Notes
+    -----
+    The moments are constants here: ``dLoss/dx = g weight rstd``.
+    """
+    rstd = _reciprocal_root(var, eps)
+    x_hat = x - mean
+    x_hat *= rstd
+    return _scaled(x_hat, weight, bias), (x_hat, rstd, weight)
+
+
+@op(
+    formula="grad_input = grad_output * weight * rstd; "
+    "grad_weight = (grad_output * x_hat)"
+    ".sum(tuple(flatnonzero(not_equal(weight.shape, x_hat.shape))), keepdims=True); "
+    "grad_bias = grad_output"
+    ".sum(tuple(flatnonzero(not_equal(weight.shape, x_hat.shape))), keepdims=True)"
+)
+def normalize_by_backward(
+    grad_output: Array,
+    x_hat: Array,
+    rstd: Array,
+    weight: Array | None,
+    input_grad: bool = True,
+    weight_grad: bool = True,
+    bias_grad: bool = True,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Return ``g weight rstd``, and the sums of ``g x_hat`` and of ``g``."""
+    grad_input = None
+    if input_grad:
+        grad_input = grad_output * (rstd if weight is None else rstd * weight)
+    return grad_input, *_scale_gradients(grad_output, x_hat, weight, weight_grad, bias_grad)
+
+
 def _reciprocal_root(var: Array, eps: float) -> Array:
     return 1.0 / get_array_module(var).sqrt(var + eps)
 

@@ -153,6 +153,18 @@ REFUSED = [
       for shape in ((1, 3), (1, 3, 1))),
     ("BatchNorm2d", (3, 0.0, 0.1, True, False), [(2, 3, 2, 2)], ValueError,
      "BatchNorm2d expects eps > 0 in training; got 0.0", RAISES),
+    ("InstanceNorm1d", (-1, 1e-5, 0.1, True), None, ValueError,
+     "InstanceNorm1d expects num_features >= 0; got -1", RAISES),
+    *(("InstanceNorm1d", (3,), [shape], ValueError,
+       f"InstanceNorm1d expects x of shape (batch, 3, length) or (3, length); got {shape}", pytorch)
+      for shape, pytorch in (
+          ((3,), RAISES), ((2, 3, 4, 5), RAISES), ((2, 4, 5), WARNS), ((2, 3), WARNS))),
+    ("InstanceNorm2d", (3, 1e-5, 0.1, True), [(2, 4, 2, 2)], ValueError,
+     "InstanceNorm2d expects x of shape (batch, 3, height, width) or (3, height, width)", RAISES),
+    ("InstanceNorm3d", (3,), [(3, 4, 4)], ValueError, "InstanceNorm3d expects x of sh", RAISES),
+    *((f"InstanceNorm{n}d", (3,), [(2, 3, *(1,) * n)], ValueError,
+       f"InstanceNorm{n}d expects more than one place per channel in training", RAISES)
+      for n in (1, 2, 3)),
     # distances
     ("CosineSimilarity", (), [(4, 3), (2, 3)], ValueError,
      "CosineSimilarity expects x1 and x2 of shapes that broadcast; got (4, 3) and (2, 3)", RAISES),
@@ -220,7 +232,7 @@ def test_what_pytorch_does(row: Any) -> None:
 
 FLOAT_LAYERS = {
     "LayerNorm": (2,), "RMSNorm": (2, None, False), "GroupNorm": (1, 2),
-    "BatchNorm2d": (2,),
+    "BatchNorm2d": (2,), "InstanceNorm2d": (2,),
     "Threshold": (0.0, 1.0), "Softmax": (-1,), "Softmin": (-1,), "LogSoftmax": (-1,),
     **dict.fromkeys(
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "

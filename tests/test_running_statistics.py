@@ -148,12 +148,33 @@ def test_reset_parameters(xb_device: Device) -> None:
     }
 
 
-@pytest.mark.torch_parity("BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
+def test_instance_norm_moves_them_by_the_mean_over_samples(xb_device: Device) -> None:
+    layer = nn.InstanceNorm1d(3, momentum=0.3, track_running_stats=True)
+    x = np.random.default_rng(0).normal(3.0, 2.0, size=(4, 3, 5))
+    layer(on_device(x))
+    received = statistics(layer)
+    expected = 0.3 * x.mean((0, 2)), 0.7 + 0.3 * x.var(2, ddof=1).mean(0)
+    np.testing.assert_allclose(received["running_mean"], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(received["running_var"], expected[1], rtol=1e-5)
+    assert received["num_batches_tracked"] == 0
+
+
+def test_instance_norm_of_an_empty_batch_leaves_them(xb_device: Device) -> None:
+    layer = nn.InstanceNorm1d(3, affine=True, track_running_stats=True)
+    for shape in ((0, 3, 2), (2, 3, 0)):
+        output, saved = layer.forward(on_device(np.zeros(shape)))
+        assert layer.backward(output, saved).shape == output.shape == shape
+    assert unchanged(layer)
+
+
+@pytest.mark.torch_parity(*(f"{kind}Norm{n}d" for kind in ("Batch", "Instance") for n in (1, 2, 3)))
 @pytest.mark.parametrize("options", [{}, {"momentum": None}, {"momentum": 0.7, "affine": False}])
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_many_batches_beside_pytorch(dims: int, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["Batch", "Instance"])
+def test_many_batches_beside_pytorch(kind: str, dims: int, options: dict[str, Any]) -> None:
     torch = import_torch()
-    name = f"BatchNorm{dims}d"
+    name = f"{kind}Norm{dims}d"
+    options = {"track_running_stats": True, **options}
     ours = getattr(nn, name)(3, **options, device="cpu", dtype="float64")
     theirs = getattr(torch.nn, name)(3, **options).double()
     assert repr(ours) == repr(theirs)

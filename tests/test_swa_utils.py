@@ -271,5 +271,10 @@ def test_update_bn_restores_what_it_set_after_an_error(xb_device: Device) -> Non
     assert (model[0].momentum, model.training) == (0.1, False)
 
 
-def test_update_bn_of_a_model_without_does_nothing() -> None:
-    swa.update_bn(iter([1, 2]), nn.Linear(2, 2))
+@pytest.mark.parametrize(
+    "model",
+    [nn.Linear(2, 2, device="cpu"), nn.InstanceNorm1d(2, track_running_stats=True, device="cpu")],
+    ids=["Linear", "InstanceNorm1d"],
+)
+def test_update_bn_of_a_model_without_does_nothing(model: nn.Module) -> None:
+    swa.update_bn(iter([1, 2]), model)

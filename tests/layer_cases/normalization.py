@@ -94,7 +94,35 @@ BATCH_NORM = [
     row("", skewed(2, 3, 2, 1, 2), "BatchNorm3d", 3),
 ]
 
+TRACKED = {"affine": True, "track_running_stats": True}
+
+INSTANCE_NORM = [
+    row("", skewed(4, 3, 5), "InstanceNorm1d", 3),
+    row("of one sample", normal(3, 5), "InstanceNorm1d", 3, affine=True, has_batch=False),
+    row("with affine", skewed(4, 3, 5), "InstanceNorm1d", 3, eps=0.1, affine=True),
+    row("with weight alone", skewed(4, 3, 5), "InstanceNorm1d", 3, affine=True, bias=False),
+    row("with statistics", skewed(4, 3, 5), "InstanceNorm1d", 3, **TRACKED),
+    row("with statistics alone", skewed(4, 3, 5), "InstanceNorm1d", 3, track_running_stats=True),
+    row("momentum", skewed(4, 3, 5), "InstanceNorm1d", 3, momentum=0.7, **TRACKED),
+    row("momentum None", skewed(4, 3, 5), "InstanceNorm1d", 3, momentum=None, **TRACKED),
+    row(
+        "with statistics of one sample",
+        normal(3, 5),
+        "InstanceNorm1d",
+        3,
+        has_batch=False,
+        **TRACKED,
+    ),
+    row("in evaluation", skewed(4, 3, 5), "InstanceNorm1d", 3, training=False, **TRACKED),
+    row("with frozen weight", skewed(4, 3, 5), "InstanceNorm1d", 3, affine=True, freeze="weight"),
+    row("with frozen bias", skewed(4, 3, 5), "InstanceNorm1d", 3, affine=True, freeze="bias"),
+    row("", skewed(2, 3, 2, 4), "InstanceNorm2d", 3, affine=True),
+    row("of one sample", normal(3, 2, 4), "InstanceNorm2d", 3, has_batch=False, **TRACKED),
+    row("", skewed(2, 3, 2, 1, 3), "InstanceNorm3d", 3, affine=True),
+]
+
 NORMALIZATION = [
+    *INSTANCE_NORM,
     *BATCH_NORM,
     row("", skewed(4, 3), "LayerNorm", 3),
     row("of one sample", normal(3), "LayerNorm", 3, has_batch=False),

@@ -91,6 +91,9 @@ from xbackprop.nn.normalization import (
     BatchNorm2d,
     BatchNorm3d,
     GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
     LayerNorm,
     RMSNorm,
 )
@@ -143,6 +146,9 @@ __all__ = [
     "LayerNorm",
     "RMSNorm",
     "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     # regularisation
     "Dropout",
     "Dropout1d",

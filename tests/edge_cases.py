@@ -6,7 +6,7 @@ samples, so losses come with reduction="none".
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,13 +96,55 @@ ACTIVATIONS = [
     ),
 ]
 
-EDGE_ROWS = [*ACTIVATIONS]
+
+def in_fours(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Samples of four numbers, of which a normalization can say how many there are."""
+    return (x.reshape(-1, 4),)
+
+
+NORMALIZATION = [
+    replace(row, inputs=in_fours)
+    for row in (
+        same("LayerNorm", 4),
+        same("LayerNorm", 4, elementwise_affine=False),
+        same("RMSNorm", 4),
+        same("GroupNorm", 2, 4),
+    )
+]
+
+EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION]
 
 SIGMOID_AT_MINUS_89 = (
     "PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is 2e-39"
 )
 
+
+def squares_overflow(size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Finite groups of so many numbers with one whose square is no float32."""
+
+    def where(x: np.ndarray) -> np.ndarray:
+        groups = x.reshape(-1, size)
+        found = np.isfinite(groups).all(axis=1) & (abs(groups) == np.float32(3e38)).any(axis=1)
+        return np.repeat(found, size).reshape(x.shape)
+
+    return where
+
+
 DIFFERENCES = [
+    *(
+        PyTorchDiffers(
+            row, part, squares_overflow(2 if row.startswith("Group") else 4),
+            ours="finite", theirs="nan",
+            reason="PyTorch's squares are float32 and overflow; ours are float64, and right",
+        )
+        for row, parts in {
+            "LayerNorm(4)": ("output", "gradient"),
+            "LayerNorm(4, elementwise_affine=False)": ("output", "gradient"),
+            "RMSNorm(4)": ("gradient",),
+            "GroupNorm(2, 4)": ("output", "gradient"),
+        }.items()
+        for part in parts
+    ),
     PyTorchDiffers(
         "GELU()", "output", lambda x: x == np.float32(3e38), ours="finite", theirs="inf",
         reason="oneDNN multiplies x by 1 + erf(...) = 2 before it halves; PyTorch's own kernel, "

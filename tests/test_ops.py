@@ -5,11 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from needs_torch import import_torch
 
 import xbackprop as xb
 from xbackprop import initializers
 from xbackprop.backend.device import Device
 from xbackprop.ops.matmul import dot_rows, flatten_rows
+from xbackprop.ops.moments import mean, moments
 from xbackprop.ops.random_bits import new_state, next_call, philox, random_bits
 from xbackprop.ops.softmax import log_softmax, logsumexp, softmax
 from xbackprop.ops.special import erf, sigmoid, softplus
@@ -294,3 +296,68 @@ def test_placeholders_end_where_a_constructor_fails():
     with pytest.raises(ValueError, match="in_features"), initializers.placeholders():
         xb.nn.Linear(-1, 2)
     assert not initializers.makes_placeholders()
+
+
+# --- mean and variance --------------------------------------------------------------------
+
+# Shapes and axes as layers have them: of a layer, of a batch of rows, of a batch of images.
+FAR = [((64, 256), (1,)), ((4096, 5), (0,)), ((32, 3, 20, 20), (0, 2, 3))]
+every_far = pytest.mark.parametrize(("shape", "axes"), FAR)
+LEVELS = [0.0, 1e3, 1e6, 1e8, -1e8]  # at 1e8 neighbours in float32 are 8 apart
+
+
+def far_from_zero(shape: tuple[int, ...], level: float) -> np.ndarray:
+    return (level + np.random.default_rng(0).normal(size=shape)).astype(np.float32)
+
+
+@every_far
+@pytest.mark.parametrize("level", LEVELS)
+def test_moments_have_all_digits_of_float32(
+    shape: tuple[int, ...], axes: tuple[int, ...], level: float, xb_device: Device
+) -> None:
+    x = far_from_zero(shape, level)
+    centered, center, var = map(xb.to_host, moments(on(xb_device, x), axes))
+    exact = x.astype(np.float64)
+    exact_center = exact.mean(axes, keepdims=True)
+    assert center.dtype == var.dtype == np.float64
+    assert centered.dtype == np.float32
+    np.testing.assert_allclose(center, exact_center, rtol=1e-15, atol=1e-15)
+    np.testing.assert_allclose(var, exact.var(axes, keepdims=True), rtol=1e-7)
+    np.testing.assert_allclose(centered, exact - exact_center, rtol=2e-7, atol=2e-7)
+    received = xb.to_host(mean(on(xb_device, x), axes))
+    np.testing.assert_array_equal(received, exact_center.astype(np.float32), strict=True)
+
+
+def test_variance_of_numbers_whose_squares_are_no_float32(xb_device: Device) -> None:
+    for size in (1e-30, 1e25):
+        x = np.array([[1, -1, 3, -3]], np.float32) * np.float32(size)
+        var = xb.to_host(moments(on(xb_device, x), (1,))[2])
+        np.testing.assert_allclose(var, [[5 * size * size]], rtol=1e-6)
+
+
+@both_dtypes
+def test_moments_of_nothing_are_zero(dtype: str, xb_device: Device) -> None:
+    centered, center, var = moments(on(xb_device, np.zeros((0, 3), dtype)), (0,))
+    assert centered.shape == (0, 3)
+    assert xb.to_host(center).tolist() == xb.to_host(var).tolist() == [[0.0] * 3]
+
+
+@pytest.mark.torch_parity
+@every_far
+@pytest.mark.parametrize("level", LEVELS)
+def test_moments_are_at_most_twice_as_wrong_as_those_of_pytorch(
+    shape: tuple[int, ...], axes: tuple[int, ...], level: float
+) -> None:
+    """In float32, the worst of all; rounding the exact number costs half a unit anyway."""
+    torch = import_torch()
+    x = far_from_zero(shape, level)
+    _, center, var = moments(x, axes)
+    theirs = torch.var_mean(torch.tensor(x), axes, correction=0, keepdim=True)
+    exact = x.astype(np.float64)
+    for received, expected, true in (
+        (center, theirs[1], exact.mean(axes, keepdims=True)),
+        (var, theirs[0], exact.var(axes, keepdims=True)),
+    ):
+        units = np.spacing(np.abs(true).astype(np.float32))
+        wrong = np.max(abs(received.astype(np.float32) - true) / units)
+        assert wrong <= 2 * max(0.5, np.max(abs(expected.numpy() - true) / units))

@@ -108,6 +108,63 @@ REFUSED = [
      ACCEPTS),  # until its first forward
     ("LazyLinear", (2,), [()], ValueError, "LazyLinear expects x of shape (..., in_features); got ",
      RAISES),
+    # normalization
+    *((name, (arg,), None, error, f"{name} expects normalized_shape", pytorch)
+      for name in ("LayerNorm", "RMSNorm") for arg, error, pytorch in (
+          (2.0, TypeError, RAISES), ("a", TypeError, RAISES), ((), ValueError, RAISES),
+          (-1, ValueError, RAISES), ((2, -1), ValueError, RAISES))),
+    *((name, (arg,), [shape], ValueError, f"{name} expects x of shape ({text}); got {shape}.",
+       RAISES) for name in ("LayerNorm", "RMSNorm") for arg, shape, text in (
+          (4, (4, 3), "..., 4"), (4, (), "..., 4"), ((2, 3), (3,), "..., 2, 3"),
+          ((2, 3), (4, 3, 2), "..., 2, 3"), ((1, 3), (4, 3), "..., 1, 3"))),
+    ("LayerNorm", (4, "a"), None, TypeError, "LayerNorm expects eps to be a number; got str",
+     RAISES),
+    ("LayerNorm", (4, None), None, TypeError, "LayerNorm expects eps to be a number", RAISES),
+    ("RMSNorm", (4, "a"), None, TypeError, "RMSNorm expects eps to be a number; got str", RAISES),
+    ("GroupNorm", (2, 3), None, ValueError, "GroupNorm expects num_channels >= 0 that num_groups=2",
+     RAISES),
+    ("GroupNorm", (2, -4), None, ValueError, "GroupNorm expects num_channels >= 0", RAISES),
+    ("GroupNorm", (0, 4), None, ValueError, "GroupNorm expects num_groups > 0; got 0", RAISES),
+    ("GroupNorm", (-2, 4), None, ValueError, "GroupNorm expects num_groups > 0; got -2", RAISES),
+    ("GroupNorm", (2, 4, "a"), None, TypeError, "GroupNorm expects eps to be a number", RAISES),
+    *(("GroupNorm", (2, 2), [shape], ValueError, message, RAISES) for shape, message in (
+          ((2,), "GroupNorm expects x of shape (batch, 2, ...); got (2,)"),
+          ((2, 4), "GroupNorm expects x of shape (batch, 2, ...); got (2, 4)"),
+          ((1, 2), "GroupNorm expects more than one value per group; got x of shape (1, 2)"),
+          ((1, 2, 1), "GroupNorm expects more than one value per group"))),
+    *(("BatchNorm1d", arguments, None, error, f"BatchNorm1d expects {message}", RAISES)
+      for arguments, error, message in (
+          ((-1,), ValueError, "num_features >= 0; got -1"),
+          ((3, "a"), TypeError, "eps to be a number; got str"),
+          ((3, None), TypeError, "eps to be a number; got NoneType"),
+          ((4, 1e-5, "a"), TypeError, "momentum to be a number; got str"))),
+    *(("BatchNorm1d", (3,), [shape], ValueError,
+       f"BatchNorm1d expects x of shape (batch, 3) or (batch, 3, length); got {shape}", RAISES)
+      for shape in ((3,), (), (2, 4), (3, 2), (2, 4, 3), (2, 3, 4, 5))),
+    ("BatchNorm2d", (3,), [(2, 3, 4)], ValueError,
+     "BatchNorm2d expects x of shape (batch, 3, height, width); got (2, 3, 4)", RAISES),
+    ("BatchNorm2d", (3,), [(2, 4, 3, 3)], ValueError, "BatchNorm2d expects x of shape", RAISES),
+    ("BatchNorm3d", (3,), [(2, 3, 4, 5)], ValueError,
+     "BatchNorm3d expects x of shape (batch, 3, depth, height, width); got (2, 3, 4, 5)", RAISES),
+    ("BatchNorm1d", (3, 1e-5, 0.1, False, False), [(2, 4)], ValueError,
+     "BatchNorm1d expects x of shape (batch, 3)", ACCEPTS),  # PyTorch compares with arrays only
+    *(("BatchNorm1d", (3, 1e-5, 0.1, True, False), [shape], ValueError,
+       "BatchNorm1d expects more than one value per channel in training; got x of shape", RAISES)
+      for shape in ((1, 3), (1, 3, 1))),
+    ("BatchNorm2d", (3, 0.0, 0.1, True, False), [(2, 3, 2, 2)], ValueError,
+     "BatchNorm2d expects eps > 0 in training; got 0.0", RAISES),
+    ("InstanceNorm1d", (-1, 1e-5, 0.1, True), None, ValueError,
+     "InstanceNorm1d expects num_features >= 0; got -1", RAISES),
+    *(("InstanceNorm1d", (3,), [shape], ValueError,
+       f"InstanceNorm1d expects x of shape (batch, 3, length) or (3, length); got {shape}", pytorch)
+      for shape, pytorch in (
+          ((3,), RAISES), ((2, 3, 4, 5), RAISES), ((2, 4, 5), WARNS), ((2, 3), WARNS))),
+    ("InstanceNorm2d", (3, 1e-5, 0.1, True), [(2, 4, 2, 2)], ValueError,
+     "InstanceNorm2d expects x of shape (batch, 3, height, width) or (3, height, width)", RAISES),
+    ("InstanceNorm3d", (3,), [(3, 4, 4)], ValueError, "InstanceNorm3d expects x of sh", RAISES),
+    *((f"InstanceNorm{n}d", (3,), [(2, 3, *(1,) * n)], ValueError,
+       f"InstanceNorm{n}d expects more than one place per channel in training", RAISES)
+      for n in (1, 2, 3)),
     # distances
     ("CosineSimilarity", (), [(4, 3), (2, 3)], ValueError,
      "CosineSimilarity expects x1 and x2 of shapes that broadcast; got (4, 3) and (2, 3)", RAISES),
@@ -174,6 +231,8 @@ def test_what_pytorch_does(row: Any) -> None:
 
 
 FLOAT_LAYERS = {
+    "LayerNorm": (2,), "RMSNorm": (2, None, False), "GroupNorm": (1, 2),
+    "BatchNorm2d": (2,), "InstanceNorm2d": (2,),
     "Threshold": (0.0, 1.0), "Softmax": (-1,), "Softmin": (-1,), "LogSoftmax": (-1,),
     **dict.fromkeys(
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "

@@ -115,6 +115,24 @@ def test_a_run_goes_on_bit_by_bit(
     assert [row.epoch for row in rows] == list(range((batch - 1) // BATCHES + 1, EPOCHS + 1))
 
 
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("batch", [4, 6])
+def test_running_statistics_go_on_bit_by_bit(
+    batch: int, momentum: float | None, xb_device: Device, tmp_path: Path
+) -> None:
+    def make(seed: int) -> xb.Trainer:
+        trainer = make_trainer(seed, accumulation_steps=2)
+        trainer.model[1] = nn.BatchNorm1d(8, momentum=momentum)
+        return trainer
+
+    whole = make(0)
+    save_after(whole, tmp_path / "it", batch)
+    resumed = make(1).resume(tmp_path / "it")
+    fit(resumed)
+    assert everything(resumed) == everything(whole)
+    assert whole.model[1].state_dict()["num_batches_tracked"] == EPOCHS * BATCHES
+
+
 def test_at_the_end_of_an_epoch(xb_device: Device, tmp_path: Path) -> None:
     whole = make_trainer()
     fit(whole, on_epoch=lambda row: whole.save(tmp_path / str(row.epoch)))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from batch_norm import BatchNorm
 from needs_torch import import_torch
 
 import xbackprop as xb
@@ -31,12 +30,12 @@ def _on_the_cpu(torch: Any) -> Any:
 
 def make_models(torch: Any) -> tuple[Any, Any]:
     theirs = torch.nn.Sequential(
-        torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4, affine=False), torch.nn.Linear(4, 2)
+        torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2)
     ).double()
     nn = xb.nn
     ours = nn.Sequential(
         nn.Linear(3, 4, dtype=np.float64),
-        BatchNorm(4, np.float64),
+        nn.BatchNorm1d(4, dtype=np.float64),
         nn.Linear(4, 2, dtype=np.float64),
     )
     return ours, theirs

@@ -12,7 +12,7 @@ import numpy as np
 from xbackprop.backend.array_module import Array, get_array_module, is_array
 from xbackprop.backend.device import CPU, Device, device_of
 from xbackprop.backend.fork import LockHolder
-from xbackprop.module.parameter import clock
+from xbackprop.module.parameter import Parameter, clock
 
 if TYPE_CHECKING:
     from xbackprop.module.base import Module
@@ -237,9 +237,10 @@ def commit_updates() -> None:
 
 
 def withhold_updates(finite: Any) -> None:
-    """Let the running call leave float buffers as they are where ``finite`` is False.
+    """Let the running call leave persistent buffers as they are where ``finite`` is False.
 
-    Running statistics of a batch that gave no finite loss are no statistics. Random counters move
+    Running statistics of a batch that gave no finite loss are no statistics, and a count of batches
+    that they do not hold would spoil their average. Random counters, which are not persistent, move
     on: their next draw shall be another one.
 
     Parameters
@@ -251,7 +252,8 @@ def withhold_updates(finite: Any) -> None:
         return
     updates = _local.frame.updates
     for key, (module, name, array) in list(updates.items()):
-        if not is_array(array) or array.dtype.kind != "f":  # no array: a parameter created lazily
+        is_counter = name in module.__dict__.get("_extra_buffers", ())
+        if is_counter or isinstance(array, Parameter):  # one that was created lazily
             continue
         if finite is False:
             del updates[key]

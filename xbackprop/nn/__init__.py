@@ -86,6 +86,17 @@ from xbackprop.nn.losses import (
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
+from xbackprop.nn.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    RMSNorm,
+)
 from xbackprop.nn.reshape import Flatten
 
 __all__ = [
@@ -128,6 +139,16 @@ __all__ = [
     "Softmax2d",
     # shapes
     "Flatten",
+    # normalization
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "LayerNorm",
+    "RMSNorm",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     # regularisation
     "Dropout",
     "Dropout1d",

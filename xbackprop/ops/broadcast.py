@@ -1,4 +1,4 @@
-"""The other way round than broadcasting."""
+"""Broadcasting along axes other than the last, and the other way round than broadcasting."""
 
 from xbackprop.backend.array_module import Array
 
@@ -14,3 +14,8 @@ def sum_to_shape(grad: Array, shape: tuple[int, ...]) -> Array:
         if axis < lead or (shape[axis - lead] == 1 and grad.shape[axis] != 1)
     )
     return grad.sum(axis=repeated).reshape(shape)
+
+
+def along_channels(values: Array, ndim: int) -> Array:
+    """Shape a vector so that it lies along axis 1 of an array with ``ndim`` axes."""
+    return values.reshape(values.size, *(1,) * (ndim - 2)) if ndim else values.reshape(())

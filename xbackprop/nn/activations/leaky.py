@@ -12,6 +12,7 @@ from xbackprop.initializers import RandomSource, float_dtype, initial
 from xbackprop.module import Module, Parameter, describe_layer
 from xbackprop.nn.activations.elementwise import Elementwise, as_number, refuse_inplace
 from xbackprop.nn.randomness import RandomLayer
+from xbackprop.ops.broadcast import along_channels
 
 
 @op(formula="output = where(x > 0, x, negative_slope * x)")
@@ -48,7 +49,7 @@ def prelu_forward(x: Array, weight: Array) -> tuple[Array, Any]:
     ``dLoss/dx = g`` where ``x > 0``, else ``g weight``; ``dLoss/dweight`` is the sum of ``g x``
     where ``x <= 0``, over all axes but that of the channels.
     """
-    slope = _along_channels(weight, x.ndim)
+    slope = along_channels(weight, x.ndim)
     return get_array_module(x).where(x > 0, x, x * slope), (x, weight)
 
 
@@ -64,18 +65,13 @@ def prelu_backward(
     above = x > 0
     grad_input = grad_weight = None
     if input_grad:
-        slope = _along_channels(weight, x.ndim)
+        slope = along_channels(weight, x.ndim)
         grad_input = xp.where(above, grad_output, grad_output * slope)
     if weight_grad:
         axes = tuple(axis for axis in range(x.ndim) if axis != 1 or weight.size == 1)
         parts = xp.where(above, 0, grad_output * x)
         grad_weight = parts.sum(axis=axes).reshape(weight.shape)
     return grad_input, grad_weight
-
-
-def _along_channels(weight: Array, ndim: int) -> Array:
-    """Shape the slopes so that they lie along axis 1 of an array with ``ndim`` axes."""
-    return weight.reshape(weight.size, *(1,) * (ndim - 2)) if ndim else weight.reshape(())
 
 
 @op(formula="output = x * where(x > 0, 1, slope)")

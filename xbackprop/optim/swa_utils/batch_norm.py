@@ -17,7 +17,8 @@ def update_bn(loader: Iterable[Any], model: Module, device: str | Device | None 
         Batches of inputs, or tuples or lists that begin with one.
     model : Module
         Usually an averaged one. Its layers with ``reset_running_stats()`` and ``momentum`` are
-        reset, and average all batches equally, as ``momentum=None`` does.
+        reset, and average all batches equally, as ``momentum=None`` does; those whose attribute
+        ``averages_batches`` is False (InstanceNorm) are left alone.
     device : str or Device, optional
         Inputs are moved there; None takes them as they are.
 
@@ -46,5 +47,6 @@ def update_bn(loader: Iterable[Any], model: Module, device: str | Device | None 
 
 
 def is_batch_norm(module: Any) -> bool:
-    """Tell whether a layer keeps running statistics."""
-    return hasattr(module, "reset_running_stats") and hasattr(module, "momentum")
+    """Tell whether a layer keeps running statistics that ``momentum=None`` averages."""
+    keeps_them = hasattr(module, "reset_running_stats") and hasattr(module, "momentum")
+    return keeps_them and getattr(module, "averages_batches", True)

@@ -48,10 +48,14 @@ def correlate_back(
     ----------
     grad : array, shape (batch, out_channels, *counts)
         Of the output.
-    weight, stride, dilation, groups
+    weight : array, shape (out_channels, channels / groups, *kernel_size)
         As for `correlate`.
     lengths : sequence of int
         Of the input's axes.
+    stride, dilation : sequence of int
+        One number an axis.
+    groups : int
+        How many products there are.
 
     Returns
     -------
@@ -75,10 +79,14 @@ def correlate_weight(
     ----------
     grad : array, shape (batch, out_channels, *counts)
         Of the output.
-    x, stride, dilation, groups
+    x : array, shape (batch, channels, *lengths)
         As for `correlate`.
     kernel_size : sequence of int
         The weight's last axes.
+    stride, dilation : sequence of int
+        One number an axis.
+    groups : int
+        How many products there are.
 
     Returns
     -------

@@ -47,7 +47,9 @@ def unpad_axes(grad: Array, widths: Widths, mode: str) -> Array:
     ----------
     grad : array
         Of the padded shape.
-    widths, mode
+    widths : sequence of (before, after)
+        As for `pad_axes`.
+    mode : {"zeros", "reflect", "replicate", "circular"}
         As for `pad_axes`.
 
     Returns

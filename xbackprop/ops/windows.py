@@ -35,10 +35,12 @@ def gather_windows(
     ----------
     x : array, shape (batch, channels, *lengths)
         Any number of axes after the channels.
-    kernel_size, stride, dilation : sequence of int
+    kernel_size : sequence of int
         One number an axis.
     counts : sequence of int
         At least one and at most :func:`window_counts` an axis.
+    stride, dilation : sequence of int
+        One number an axis.
 
     Returns
     -------

@@ -108,6 +108,65 @@ REFUSED = [
      ACCEPTS),  # until its first forward
     ("LazyLinear", (2,), [()], ValueError, "LazyLinear expects x of shape (..., in_features); got ",
      RAISES),
+    # convolutions
+    *((name, (n_in, 4, 3), None, ValueError, f"{name} expects in_channels >= 1; got {n_in}", RAISES)
+      for name in ("Conv1d", "Conv2d", "Conv3d") for n_in in (0, -1)),
+    ("Conv2d", (4, 0, 3), None, ValueError, "Conv2d expects out_channels >= 1; got 0", RAISES),
+    ("Conv2d", (2.0, 4, 3), None, TypeError, "Conv2d expects in_channels to be an int; got float",
+     RAISES),
+    ("Conv2d", (3, 4, 3, 1, 0, 1, 2), None, ValueError,
+     "Conv2d divides in_channels into groups of one size; got in_channels=3 and groups=2", RAISES),
+    ("Conv2d", (4, 3, 3, 1, 0, 1, 2), None, ValueError, "Conv2d divides out_channels", RAISES),
+    ("Conv2d", (4, 4, 3, 1, 0, 1, 0), None, ValueError, "Conv2d expects groups >= 1; got 0",
+     RAISES),
+    *(("Conv2d", (1, 1, *sizes), None, ValueError, f"Conv2d expects {name} >= {least}; got", RAISES)
+      for sizes, name, least in (
+          ((0,), "kernel_size", 1), (((3, -1),), "kernel_size", 1), ((3, 0), "stride", 1),
+          ((3, (1, -1)), "stride", 1), ((3, 1, -1), "padding", 0), ((3, 1, (0, -1)), "padding", 0),
+          ((3, 1, 0, 0), "dilation", 1))),
+    *(("Conv2d", (1, 1, *sizes), None, ValueError,
+       f"Conv2d expects {name} to be an int or 2 ints; got", pytorch)
+      for sizes, name, pytorch in (
+          (((3,),), "kernel_size", RAISES), (((3, 3, 3),), "kernel_size", RAISES),
+          ((3, (1, 1, 1)), "stride", RAISES), ((3, 1, (1, 1, 1)), "padding", RAISES),
+          # Undocumented: one element stands for both, except in padding that is not of zeros.
+          ((3, (2,)), "stride", ACCEPTS), ((3, 1, (1,)), "padding", ACCEPTS),
+          ((3, 1, 0, (1,)), "dilation", ACCEPTS))),
+    ("Conv1d", (1, 1, (3, 3)), None, ValueError, "Conv1d expects kernel_size to be an int or 1 int",
+     RAISES),
+    ("Conv3d", (1, 1, 3, 1, (1, 2)), None, ValueError, "Conv3d expects padding to be an int or 3",
+     RAISES),
+    *(("Conv2d", (1, 1, *sizes), None, TypeError, f"Conv2d expects {name} to be an int; got {kind}",
+       pytorch) for sizes, name, kind, pytorch in (
+          ((2.5,), "kernel_size", "float", RAISES), (("3",), "kernel_size", "str", RAISES),
+          ((3, 1.5), "stride", "float", RAISES), ((3, 1, None), "padding", "NoneType", RAISES),
+          ((True,), "kernel_size", "bool", ACCEPTS), ((3, 1, 0, 1, 1.0), "groups", "float",
+                                                      RAISES))),
+    ("Conv2d", (1, 1, 3, 2, "same"), None, ValueError,
+     "Conv2d: padding='same' keeps the shape and needs stride 1; got (2, 2)", RAISES),
+    ("Conv2d", (1, 1, 3, (1, 2), "same"), None, ValueError, "needs stride 1; got (1, 2)", RAISES),
+    ("Conv2d", (1, 1, 3, 1, "full"), None, ValueError,
+     "Conv2d expects padding 'same', 'valid' or ints; got 'full'", RAISES),
+    ("Conv2d", (1, 1, 3, 1, 0, 1, 1, True, "mirror"), None, ValueError,
+     "Conv2d expects padding_mode to be one of zeros, reflect, replicate, circular; got 'mirror'",
+     RAISES),
+    *((name, (3, 1, 1), [shape], ValueError, f"{name} expects x of shape (batch, 3, {axes}) or (3, "
+       f"{axes}), no axis but the batch empty; got {shape}", RAISES)
+      for name, axes, shapes in (
+          ("Conv1d", "length", [(), (5,), (2, 5), (2, 1, 5), (1, 2, 3, 5), (2, 3, 0)]),
+          ("Conv2d", "height, width", [(5, 5), (1, 5, 5), (2, 1, 5, 5), (1, 1, 3, 5, 5),
+                                       (2, 3, 0, 5)]),
+          ("Conv3d", "depth, height, width", [(5, 5, 5), (2, 1, 5, 5, 5), (3, 5, 0, 5)]))
+      for shape in shapes),
+    ("Conv2d", (1, 1, 6), [(2, 1, 5, 7)], ValueError, "Conv2d: the kernel reaches over (6, 6) eleme"
+     "nts; x of shape (2, 1, 5, 7) has (5, 7) with its padding", RAISES),
+    ("Conv2d", (1, 1, 3, 1, 1, 4), [(1, 5, 7)], ValueError, "the kernel reaches over (9, 9) element"
+     "s; x of shape (1, 5, 7) has (7, 9) with its padding", RAISES),
+    ("Conv2d", (1, 1, 3, 1, 5, 1, 1, True, "reflect"), [(2, 1, 6, 5)], ValueError,
+     "Conv2d: padding_mode='reflect' adds less than the length of each axis; got padding=(5, 5) and"
+     " x of shape (2, 1, 6, 5)", RAISES),
+    ("Conv2d", (1, 1, 3, 1, 6, 1, 1, True, "circular"), [(2, 1, 6, 5)], ValueError,
+     "Conv2d: padding_mode='circular' adds at most the length of each axis", RAISES),
     # distances
     ("CosineSimilarity", (), [(4, 3), (2, 3)], ValueError,
      "CosineSimilarity expects x1 and x2 of shapes that broadcast; got (4, 3) and (2, 3)", RAISES),
@@ -205,6 +264,19 @@ def test_distances_want_two_arrays_of_one_dtype(name: str, xb_device: Device) ->
         layer(x, [1.0])
     with pytest.raises(TypeError, match=r"^Bilinear expects input2 of dtype float32; got float64"):
         nn.Bilinear(3, 3, 1)(x, xb.asarray(np.ones((2, 3)), dtype=np.float64))
+
+
+@pytest.mark.parametrize("name", ["Conv1d", "Conv2d", "Conv3d"])
+def test_convolutions_want_arrays_of_their_dtype(name: str, xb_device: Device) -> None:
+    layer, shape = getattr(nn, name)(2, 1, 1), (2,) * (2 + int(name[-2]))
+    before = everything(layer)
+    for dtype in (np.float64, np.int64):
+        wanted = f"^{name} expects x of dtype float32; got {np.dtype(dtype)}. Call x.astype"
+        with pytest.raises(TypeError, match=wanted):
+            layer(xb.asarray(np.ones(shape), dtype=dtype))
+    with pytest.raises(TypeError, match=f"^{name} expects x to be an array; got list"):
+        layer([1.0, 2.0])
+    assert everything(layer) == before
 
 
 @pytest.mark.parametrize("name", ["RReLU", "Dropout1d", "AlphaDropout"])

@@ -48,6 +48,7 @@ from xbackprop.nn.containers import (
     Residual,
     Sequential,
 )
+from xbackprop.nn.convolution import Conv1d, Conv2d, Conv3d
 from xbackprop.nn.distances import CosineSimilarity, PairwiseDistance
 from xbackprop.nn.dropout import (
     AlphaDropout,
@@ -97,6 +98,10 @@ __all__ = [
     "LazyLinear",
     "Bilinear",
     "Identity",
+    # convolutions
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
     # activations
     "ReLU",
     "ReLU6",

@@ -1,0 +1,97 @@
+"""Rows of convolutions."""
+
+import warnings
+from typing import Any
+
+from layer_cases.case import Case, normal
+from layer_cases.linear import frozen
+from xbackprop import nn
+
+
+def same(
+    what: str,
+    name: str,
+    *arguments: Any,
+    x: tuple[int, ...],
+    has_batch: bool = True,
+    **options: Any,
+) -> Case:
+    """A convolution of the same arguments in both libraries."""
+    return Case(
+        f"{name} {what}".strip(),
+        lambda: getattr(nn, name)(*arguments, **options, rng=0),
+        normal(*x),
+        lambda torch: quiet(getattr(torch.nn, name), *arguments, **options),
+        has_batch=has_batch,
+    )
+
+
+def quiet(make: Any, *arguments: Any, **options: Any) -> Any:
+    """PyTorch's layer without its warning of even kernels that keep the shape."""
+    module = make(*arguments, **options)
+    forward = module.forward
+
+    def call(*inputs: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return forward(*inputs)
+
+    module.forward = call
+    return module
+
+
+IMAGE = (2, 4, 5, 6)
+
+CONVOLUTIONS = [
+    same("", "Conv2d", 2, 3, 3, x=(2, 2, 4, 5)),
+    same("of one element", "Conv2d", 2, 3, 1, x=(2, 2, 2, 3)),
+    same("of an oblong kernel", "Conv2d", 2, 3, (2, 3), x=(2, 2, 4, 5)),
+    same("as large as the image", "Conv2d", 2, 3, (4, 5), x=(2, 2, 4, 5)),
+    same("without bias", "Conv2d", 2, 3, 3, bias=False, x=(2, 2, 4, 5)),
+    same("stride", "Conv2d", 2, 3, 2, 2, x=(2, 2, 5, 6)),  # a row is left over
+    same("stride (3, 2)", "Conv2d", 2, 3, 2, (3, 2), x=(2, 2, 6, 5)),
+    same("padding", "Conv2d", 2, 3, 3, 1, 1, x=(2, 2, 3, 4)),
+    same("padding (0, 3)", "Conv2d", 2, 3, 3, 1, (0, 3), x=(2, 2, 3, 4)),
+    same("padding same", "Conv2d", 2, 3, 3, padding="same", x=(2, 2, 3, 4)),
+    same("padding same of even kernels", "Conv2d", 2, 3, (2, 4), padding="same", x=(2, 2, 3, 4)),
+    same("padding valid", "Conv2d", 2, 3, 3, padding="valid", x=(2, 2, 4, 4)),
+    same("dilation", "Conv2d", 2, 3, 2, dilation=(2, 3), x=(2, 2, 4, 5)),
+    same("stride, padding, dilation", "Conv2d", 2, 3, 3, 2, (2, 1), (1, 2), x=(2, 2, 4, 5)),
+    same("groups", "Conv2d", 4, 6, 2, groups=2, x=(2, 4, 3, 4)),
+    same("of every channel", "Conv2d", 4, 8, 2, groups=4, x=(2, 4, 3, 4)),
+    *(
+        same(f"padding_mode {mode}", "Conv2d", 2, 3, 3, 2, (2, 1), padding_mode=mode,
+             x=(2, 2, 3, 4))
+        for mode in ("reflect", "replicate", "circular")
+    ),
+    *(
+        same(f"padding same, padding_mode {mode}", "Conv2d", 1, 2, (4, 3), dilation=(1, 2),
+             padding="same", padding_mode=mode, x=(2, 1, 4, 3))
+        for mode in ("reflect", "replicate", "circular")
+    ),
+    same("every option", "Conv2d", 4, 6, (3, 2), (2, 1), (2, 1), (1, 2), 2, False, "circular",
+         x=IMAGE),
+    same("of one sample", "Conv2d", 2, 3, 3, x=(2, 4, 5), has_batch=False),
+    same("with many elements", "Conv2d", 8, 16, 3, padding=1, x=(8, 8, 7, 7)),
+    Case(
+        "Conv2d with frozen weight",
+        lambda: frozen(nn.Conv2d(2, 3, 3, rng=0), "weight"),
+        normal(2, 2, 4, 5),
+        lambda t: frozen(t.nn.Conv2d(2, 3, 3), "weight"),
+    ),
+    Case(
+        "Conv2d with frozen bias",
+        lambda: frozen(nn.Conv2d(2, 3, 3, rng=0), "bias"),
+        normal(2, 2, 4, 5),
+        lambda t: frozen(t.nn.Conv2d(2, 3, 3), "bias"),
+    ),
+    same("", "Conv1d", 2, 3, 3, x=(2, 2, 5)),
+    same("every option", "Conv1d", 4, 6, 3, 2, 3, 2, 2, False, "reflect", x=(2, 4, 7)),
+    same("padding same", "Conv1d", 2, 3, (4,), padding="same", x=(2, 2, 5)),
+    same("of one sample", "Conv1d", 2, 3, 3, x=(2, 5), has_batch=False),
+    same("", "Conv3d", 2, 3, 2, x=(2, 2, 3, 3, 2)),
+    same("every option", "Conv3d", 2, 4, (2, 3, 1), (1, 2, 2), (1, 2, 0), (2, 1, 1), 2, False,
+         "replicate", x=(2, 2, 3, 4, 3)),
+    same("padding same", "Conv3d", 1, 2, (2, 1, 3), padding="same", x=(2, 1, 2, 2, 3)),
+    same("of one sample", "Conv3d", 1, 2, 2, x=(1, 3, 2, 3), has_batch=False),
+]  # fmt: skip

@@ -113,6 +113,7 @@ def test_windows_are_not_saved() -> None:
         (lambda: nn.Conv2d(8, 64, 5, groups=2, rng=0), 4 * 25),
         (lambda: nn.Conv1d(16, 512, 4, rng=0), 16 * 4),
         (lambda: nn.Conv3d(2, 128, (1, 2, 3), rng=0), 2 * 6),
+        (lambda: nn.ConvTranspose2d(64, 256, 2, groups=2, rng=0), 128 * 4),
     ],
 )
 def test_first_values_are_uniform_with_the_bound_of_the_fan_in(layer: Any, fan_in: int) -> None:
@@ -149,11 +150,87 @@ SHOWN = [
     ("Conv2d", (1, 1, (3, 2), 1, "same")),
     ("Conv1d", (1, 1, 3, 1, "valid")),
     ("Conv3d", (1, 1, 3, 2, (0, 1, 0))),
+    ("ConvTranspose2d", (2, 4, 3, (2, 3), 1, 1, 2, False, 2)),
+    ("ConvTranspose1d", (1, 1, 3)),
 ]
 
 
-@pytest.mark.torch_parity("Conv1d", "Conv2d", "Conv3d")
+@pytest.mark.torch_parity("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d")
 @pytest.mark.parametrize(("name", "arguments"), SHOWN)
 def test_repr_is_pytorchs(name: str, arguments: Any) -> None:
     theirs = getattr(import_torch().nn, name)(*arguments)
     assert repr(getattr(nn, name)(*arguments)).replace("'", "") == repr(theirs)
+
+
+# --- transposed ---------------------------------------------------------------------------
+
+
+def test_output_size_is_output_padding(xb_device: Device) -> None:
+    x = xb.asarray(draw(2, 2, 3, 4))
+    for added in ((0, 0), (1, 0), (0, 2), (1, 2)):
+        layers = [nn.ConvTranspose2d(2, 3, 3, (2, 3), 1, more, rng=0) for more in (0, added)]
+        size = tuple(np.add((5, 10), added))
+        results = []
+        for layer, sizes in zip(layers, ([size, (7, 9, *size)], [None]), strict=True):
+            for output_size in sizes:
+                layer.zero_grad()
+                output, saved = layer.forward(x, output_size)
+                grad = xb.asarray(draw(*output.shape, seed=1))
+                parts = (output, layer.backward(grad, saved), layer.weight.grad, layer.bias.grad)
+                results.append([xb.to_host(part).copy() for part in parts])
+        assert results[0][0].shape[2:] == size
+        for result in results[:-1]:
+            for received, expected in zip(result, results[-1], strict=True):
+                np.testing.assert_array_equal(received, expected)
+    sample = nn.ConvTranspose2d(2, 3, 3, (2, 3), 1, rng=0)(x[0], output_size=(3, 6, 12))
+    assert sample.shape == (3, 6, 12)
+
+
+OUTPUT_SIZES = [
+    ((11, 11), ValueError, r"expects output_size from \(9, 9\) to \(10, 10\); got \(11, 11\)"),
+    ((8, 9), ValueError, r"expects output_size from \(9, 9\) to \(10, 10\); got \(8, 9\)"),
+    ((9,), ValueError, r"expects output_size of 2 or 4 numbers; got \(9,\)"),
+    ((1, 9, 9), ValueError, r"expects output_size of 2 or 4 numbers; got \(1, 9, 9\)"),
+    (9, TypeError, "expects output_size to be a sequence of ints; got int"),
+    ((9.5, 9), TypeError, "expects each output_size to be an int; got float"),
+]
+
+
+@pytest.mark.parametrize(("output_size", "error", "message"), OUTPUT_SIZES)
+def test_output_sizes_that_are_refused(
+    output_size: Any, error: Any, message: str, xb_device: Device
+) -> None:
+    layer = nn.ConvTranspose2d(1, 1, 3, 2, 1, rng=0)
+    with pytest.raises(error, match=f"^ConvTranspose2d {message}"):
+        layer(xb.asarray(draw(2, 1, 5, 5)), output_size)
+
+
+@pytest.mark.torch_parity("ConvTranspose2d")
+@pytest.mark.parametrize(("output_size", "error", "message"), OUTPUT_SIZES)
+def test_pytorch_refuses_these_output_sizes(output_size: Any, error: Any, message: str) -> None:
+    torch = import_torch()
+    with pytest.raises((ValueError, TypeError)):
+        torch.nn.ConvTranspose2d(1, 1, 3, 2, 1)(torch.ones(2, 1, 5, 5), output_size)
+
+
+@pytest.mark.torch_parity("ConvTranspose2d")
+@pytest.mark.parametrize("output_size", [(9, 10), [10, 9], (2, 7, 10, 10)])
+def test_output_size_beside_pytorch(output_size: Any) -> None:
+    torch = import_torch()
+    theirs = torch.nn.ConvTranspose2d(2, 3, 3, 2, 1)
+    with xb.use_device("cpu"):
+        ours = nn.ConvTranspose2d(2, 3, 3, 2, 1)
+        ours.load_state_dict(theirs.state_dict())
+        x = draw(2, 2, 5, 5)
+        expected = theirs(torch.tensor(x), output_size).detach().numpy()
+        np.testing.assert_allclose(ours(x, output_size), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_it_gives_the_gradient_of_a_convolution(xb_device: Device) -> None:
+    there = nn.Conv2d(2, 4, 3, 2, 1, 1, 2, bias=False, rng=0)
+    back = nn.ConvTranspose2d(4, 2, 3, 2, 1, 1, 2, bias=False)
+    back.load_state_dict(there.state_dict())
+    output, saved = there.forward(xb.asarray(draw(2, 2, 6, 8)))
+    grad = xb.asarray(draw(*output.shape, seed=1))
+    received, expected = xb.to_host(back(grad)), xb.to_host(there.backward(grad, saved))
+    np.testing.assert_array_equal(received, expected)

@@ -167,6 +167,35 @@ REFUSED = [
      " x of shape (2, 1, 6, 5)", RAISES),
     ("Conv2d", (1, 1, 3, 1, 6, 1, 1, True, "circular"), [(2, 1, 6, 5)], ValueError,
      "Conv2d: padding_mode='circular' adds at most the length of each axis", RAISES),
+    ("ConvTranspose2d", (0, 3, 3), None, ValueError, "ConvTranspose2d expects in_channels >= 1",
+     RAISES),
+    ("ConvTranspose2d", (3, 0, 3), None, ValueError, "ConvTranspose2d expects out_channels >= 1",
+     RAISES),
+    ("ConvTranspose2d", (3, 4, 3, 1, 0, 0, 2), None, ValueError, "ConvTranspose2d divides in_channe"
+     "ls into groups of one size; got in_channels=3 and groups=2", RAISES),
+    ("ConvTranspose2d", (4, 3, 3, 1, 0, 0, 2), None, ValueError, "ConvTranspose2d divides out_chan",
+     RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, 0, 1), None, ValueError, "ConvTranspose2d expects output_p"
+     "adding less than stride or dilation; got output_padding=(1, 1), stride=(1, 1) and dilation",
+     RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 2, 0, (0, 3), 1, True, 3), None, ValueError, "expects output_pad",
+     RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, 0, -1), None, ValueError, "expects output_padding >=", RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, -1), None, ValueError, "expects padding >= 0; got -1", RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 0), None, ValueError, "expects stride >= 1; got 0", RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, "same"), None, TypeError,
+     "ConvTranspose2d expects padding to be an int; got str", RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, 0, 0, 1, True, 1, "reflect"), None, ValueError,
+     "ConvTranspose2d expects padding_mode 'zeros'; got 'reflect'", RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, 9), [(2, 1, 5, 5)], ValueError,
+     "ConvTranspose2d: padding=(9, 9) cuts off more than x of shape (2, 1, 5, 5) is sp", RAISES),
+    ("ConvTranspose1d", (3, 1, 1), [(5,)], ValueError,
+     "ConvTranspose1d expects x of shape (batch, 3, length) or (3, length)", RAISES),
+    ("ConvTranspose2d", (3, 1, 1), [(2, 1, 5, 5)], ValueError, "ConvTranspose2d expects x of shape",
+     RAISES),
+    ("ConvTranspose2d", (1, 1, 3), [(2, 1, 0, 5)], ValueError, "no axis but the batch emp", RAISES),
+    ("ConvTranspose3d", (1, 1, 3), [(5, 5, 5)], ValueError, "ConvTranspose3d expects x of shape",
+     RAISES),
     # distances
     ("CosineSimilarity", (), [(4, 3), (2, 3)], ValueError,
      "CosineSimilarity expects x1 and x2 of shapes that broadcast; got (4, 3) and (2, 3)", RAISES),
@@ -266,7 +295,9 @@ def test_distances_want_two_arrays_of_one_dtype(name: str, xb_device: Device) ->
         nn.Bilinear(3, 3, 1)(x, xb.asarray(np.ones((2, 3)), dtype=np.float64))
 
 
-@pytest.mark.parametrize("name", ["Conv1d", "Conv2d", "Conv3d"])
+@pytest.mark.parametrize(
+    "name", [f"Conv{kind}{axes}d" for kind in ("", "Transpose") for axes in (1, 2, 3)]
+)
 def test_convolutions_want_arrays_of_their_dtype(name: str, xb_device: Device) -> None:
     layer, shape = getattr(nn, name)(2, 1, 1), (2,) * (2 + int(name[-2]))
     before = everything(layer)

@@ -48,7 +48,14 @@ from xbackprop.nn.containers import (
     Residual,
     Sequential,
 )
-from xbackprop.nn.convolution import Conv1d, Conv2d, Conv3d
+from xbackprop.nn.convolution import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+)
 from xbackprop.nn.distances import CosineSimilarity, PairwiseDistance
 from xbackprop.nn.dropout import (
     AlphaDropout,
@@ -102,6 +109,9 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     # activations
     "ReLU",
     "ReLU6",

@@ -152,10 +152,14 @@ SHOWN = [
     ("Conv3d", (1, 1, 3, 2, (0, 1, 0))),
     ("ConvTranspose2d", (2, 4, 3, (2, 3), 1, 1, 2, False, 2)),
     ("ConvTranspose1d", (1, 1, 3)),
+    ("Unfold", (3, 1, (0, 1))),
+    ("Fold", ((5, 6), 3, 2)),
 ]
 
 
-@pytest.mark.torch_parity("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d")
+@pytest.mark.torch_parity(
+    "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "Fold", "Unfold"
+)
 @pytest.mark.parametrize(("name", "arguments"), SHOWN)
 def test_repr_is_pytorchs(name: str, arguments: Any) -> None:
     theirs = getattr(import_torch().nn, name)(*arguments)
@@ -234,3 +238,22 @@ def test_it_gives_the_gradient_of_a_convolution(xb_device: Device) -> None:
     grad = xb.asarray(draw(*output.shape, seed=1))
     received, expected = xb.to_host(back(grad)), xb.to_host(there.backward(grad, saved))
     np.testing.assert_array_equal(received, expected)
+
+
+# --- windows as columns -------------------------------------------------------------------
+
+
+def test_a_product_with_the_columns_is_a_convolution(xb_device: Device) -> None:
+    layer = nn.Conv2d(2, 3, (3, 2), (2, 1), (1, 0), (1, 2), rng=0)
+    x = xb.asarray(draw(2, 2, 5, 6))
+    columns = xb.to_host(nn.Unfold((3, 2), (1, 2), (1, 0), (2, 1))(x))
+    weight, bias = layer.state_dict().values()
+    expected = weight.reshape(3, -1) @ columns + bias[:, None]
+    received = xb.to_host(layer(x))
+    np.testing.assert_allclose(received.reshape(2, 3, -1), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_fold_of_unfold_counts_the_windows(xb_device: Device) -> None:
+    x = xb.asarray(np.ones((1, 1, 3, 4), np.float32))
+    counted = xb.to_host(nn.Fold((3, 4), 2)(nn.Unfold(2)(x)))
+    assert counted[0, 0].tolist() == [[1, 2, 2, 1], [2, 4, 4, 2], [1, 2, 2, 1]]

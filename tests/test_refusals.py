@@ -196,6 +196,27 @@ REFUSED = [
     ("ConvTranspose2d", (1, 1, 3), [(2, 1, 0, 5)], ValueError, "no axis but the batch emp", RAISES),
     ("ConvTranspose3d", (1, 1, 3), [(5, 5, 5)], ValueError, "ConvTranspose3d expects x of shape",
      RAISES),
+    *(("Unfold", sizes, None, ValueError, f"Unfold expects {name}", RAISES) for sizes, name in (
+        ((0,), "kernel_size >= 1; got 0"), (((3,),), "kernel_size to be an int or 2 ints; got"),
+        (((3, 3, 3),), "kernel_size to be an int or 2"), ((3, 0), "dilation >= 1; got 0"),
+        ((3, 1, -1), "padding >= 0; got -1"), ((3, 1, 0, 0), "stride >= 1; got 0"))),
+    ("Unfold", (3, 1, "same"), None, TypeError, "Unfold expects padding to be an int; got str",
+     RAISES),
+    *(("Unfold", (1,), [shape], ValueError, "Unfold expects x of shape (batch, channels, height, wi"
+       f"dth) or (channels, height, width), no axis but the batch empty; got {shape}", RAISES)
+      for shape in ((5, 5), (1, 1, 1, 5, 5), (2, 0, 5, 5), (2, 1, 0, 5), ())),
+    ("Unfold", (6, 1, (0, 1)), [(2, 1, 5, 5)], ValueError, "Unfold: no window of kernel_size=6 and "
+     "dilation=1 fits into x of shape (2, 1, 5, 5) with padding=(0, 1)", RAISES),
+    *(("Fold", sizes, None, ValueError, f"Fold expects {name}", RAISES) for sizes, name in (
+        (((5,), 3), "output_size to be an int or 2 ints; got (5,)"), ((0, 3), "output_size >= 1"),
+        ((-5, 3), "output_size >= 1; got -5"), ((5, 0), "kernel_size >= 1; got 0"),
+        ((5, 3, 1, -1), "padding >= 0; got -1"))),
+    ("Fold", (2, 3), None, ValueError,
+     "Fold: no window of kernel_size=3 and dilation=1 fits into output_size=2 with padding=0",
+     RAISES),
+    *(("Fold", (5, 3), [shape], ValueError,
+       f"Fold expects x of shape (batch, channels * 9, 9) or (channels * 9, 9); got {shape}",
+       RAISES) for shape in ((2, 9, 8), (2, 8, 9), (9,), (2, 0, 9), (1, 1, 9, 9), ())),
     # distances
     ("CosineSimilarity", (), [(4, 3), (2, 3)], ValueError,
      "CosineSimilarity expects x1 and x2 of shapes that broadcast; got (4, 3) and (2, 3)", RAISES),
@@ -262,6 +283,7 @@ def test_what_pytorch_does(row: Any) -> None:
 
 
 FLOAT_LAYERS = {
+    "Unfold": (1,), "Fold": ((1, 2), 1),
     "Threshold": (0.0, 1.0), "Softmax": (-1,), "Softmin": (-1,), "LogSoftmax": (-1,),
     **dict.fromkeys(
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "

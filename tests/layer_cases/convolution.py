@@ -26,6 +26,19 @@ def same(
     )
 
 
+def plain(
+    what: str, name: str, *arguments: Any, x: tuple[int, ...], has_batch: bool = True
+) -> Case:
+    """A layer without parameters, of the same arguments in both libraries."""
+    return Case(
+        f"{name} {what}".strip(),
+        lambda: getattr(nn, name)(*arguments),
+        normal(*x),
+        lambda torch: getattr(torch.nn, name)(*arguments),
+        has_batch=has_batch,
+    )
+
+
 def quiet(make: Any, *arguments: Any, **options: Any) -> Any:
     """PyTorch's layer without its warning of even kernels that keep the shape."""
     module = make(*arguments, **options)
@@ -125,4 +138,19 @@ CONVOLUTIONS = [
     same("every option", "ConvTranspose3d", 2, 4, (2, 1, 3), (2, 1, 2), (1, 0, 1), (1, 0, 1), 2,
          False, (1, 1, 2), x=(2, 2, 2, 3, 2)),
     same("of one sample", "ConvTranspose3d", 1, 2, 2, x=(1, 3, 2, 3), has_batch=False),
+    # windows as columns, and back
+    plain("", "Unfold", 2, x=(2, 3, 3, 4)),
+    plain("of an oblong kernel", "Unfold", (3, 2), x=(2, 3, 3, 4)),
+    plain("dilation", "Unfold", 2, (1, 3), x=(2, 3, 3, 5)),
+    plain("padding", "Unfold", 2, 1, (1, 2), x=(2, 3, 2, 3)),
+    plain("stride", "Unfold", 2, 1, 0, (2, 3), x=(2, 3, 5, 6)),
+    plain("every option", "Unfold", (3, 2), (1, 2), (2, 1), (2, 1), x=(2, 3, 3, 4)),
+    plain("of one sample", "Unfold", 2, x=(3, 3, 4), has_batch=False),
+    plain("", "Fold", (3, 4), 2, x=(2, 8, 6)),
+    plain("of a square", "Fold", 3, (3, 2), x=(2, 12, 2)),
+    plain("dilation", "Fold", (3, 5), 2, (1, 3), x=(2, 8, 4)),
+    plain("padding", "Fold", (2, 3), 2, 1, (1, 2), x=(2, 8, 18)),
+    plain("stride", "Fold", (5, 6), 2, 1, 0, (2, 3), x=(2, 8, 4)),
+    plain("every option", "Fold", (3, 4), (3, 2), (1, 2), (2, 1), (2, 1), x=(2, 12, 12)),
+    plain("of one sample", "Fold", (3, 4), 2, x=(8, 6), has_batch=False),
 ]  # fmt: skip

@@ -55,6 +55,8 @@ from xbackprop.nn.convolution import (
     ConvTranspose1d,
     ConvTranspose2d,
     ConvTranspose3d,
+    Fold,
+    Unfold,
 )
 from xbackprop.nn.distances import CosineSimilarity, PairwiseDistance
 from xbackprop.nn.dropout import (
@@ -112,6 +114,8 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "Unfold",
+    "Fold",
     # activations
     "ReLU",
     "ReLU6",

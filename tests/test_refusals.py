@@ -165,6 +165,115 @@ REFUSED = [
     *((f"InstanceNorm{n}d", (3,), [(2, 3, *(1,) * n)], ValueError,
        f"InstanceNorm{n}d expects more than one place per channel in training", RAISES)
       for n in (1, 2, 3)),
+    # convolutions
+    *((name, (n_in, 4, 3), None, ValueError, f"{name} expects in_channels >= 1; got {n_in}", RAISES)
+      for name in ("Conv1d", "Conv2d", "Conv3d") for n_in in (0, -1)),
+    ("Conv2d", (4, 0, 3), None, ValueError, "Conv2d expects out_channels >= 1; got 0", RAISES),
+    ("Conv2d", (2.0, 4, 3), None, TypeError, "Conv2d expects in_channels to be an int; got float",
+     RAISES),
+    ("Conv2d", (3, 4, 3, 1, 0, 1, 2), None, ValueError,
+     "Conv2d divides in_channels into groups of one size; got in_channels=3 and groups=2", RAISES),
+    ("Conv2d", (4, 3, 3, 1, 0, 1, 2), None, ValueError, "Conv2d divides out_channels", RAISES),
+    ("Conv2d", (4, 4, 3, 1, 0, 1, 0), None, ValueError, "Conv2d expects groups >= 1; got 0",
+     RAISES),
+    *(("Conv2d", (1, 1, *sizes), None, ValueError, f"Conv2d expects {name} >= {least}; got", RAISES)
+      for sizes, name, least in (
+          ((0,), "kernel_size", 1), (((3, -1),), "kernel_size", 1), ((3, 0), "stride", 1),
+          ((3, (1, -1)), "stride", 1), ((3, 1, -1), "padding", 0), ((3, 1, (0, -1)), "padding", 0),
+          ((3, 1, 0, 0), "dilation", 1))),
+    *(("Conv2d", (1, 1, *sizes), None, ValueError,
+       f"Conv2d expects {name} to be an int or 2 ints; got", pytorch)
+      for sizes, name, pytorch in (
+          (((3,),), "kernel_size", RAISES), (((3, 3, 3),), "kernel_size", RAISES),
+          ((3, (1, 1, 1)), "stride", RAISES), ((3, 1, (1, 1, 1)), "padding", RAISES),
+          # Undocumented: one element stands for both, except in padding that is not of zeros.
+          ((3, (2,)), "stride", ACCEPTS), ((3, 1, (1,)), "padding", ACCEPTS),
+          ((3, 1, 0, (1,)), "dilation", ACCEPTS))),
+    ("Conv1d", (1, 1, (3, 3)), None, ValueError, "Conv1d expects kernel_size to be an int or 1 int",
+     RAISES),
+    ("Conv3d", (1, 1, 3, 1, (1, 2)), None, ValueError, "Conv3d expects padding to be an int or 3",
+     RAISES),
+    *(("Conv2d", (1, 1, *sizes), None, TypeError, f"Conv2d expects {name} to be an int; got {kind}",
+       pytorch) for sizes, name, kind, pytorch in (
+          ((2.5,), "kernel_size", "float", RAISES), (("3",), "kernel_size", "str", RAISES),
+          ((3, 1.5), "stride", "float", RAISES), ((3, 1, None), "padding", "NoneType", RAISES),
+          ((True,), "kernel_size", "bool", ACCEPTS), ((3, 1, 0, 1, 1.0), "groups", "float",
+                                                      RAISES))),
+    ("Conv2d", (1, 1, 3, 2, "same"), None, ValueError,
+     "Conv2d: padding='same' keeps the shape and needs stride 1; got (2, 2)", RAISES),
+    ("Conv2d", (1, 1, 3, (1, 2), "same"), None, ValueError, "needs stride 1; got (1, 2)", RAISES),
+    ("Conv2d", (1, 1, 3, 1, "full"), None, ValueError,
+     "Conv2d expects padding 'same', 'valid' or ints; got 'full'", RAISES),
+    ("Conv2d", (1, 1, 3, 1, 0, 1, 1, True, "mirror"), None, ValueError,
+     "Conv2d expects padding_mode to be one of zeros, reflect, replicate, circular; got 'mirror'",
+     RAISES),
+    *((name, (3, 1, 1), [shape], ValueError, f"{name} expects x of shape (batch, 3, {axes}) or (3, "
+       f"{axes}), no axis but the batch empty; got {shape}", RAISES)
+      for name, axes, shapes in (
+          ("Conv1d", "length", [(), (5,), (2, 5), (2, 1, 5), (1, 2, 3, 5), (2, 3, 0)]),
+          ("Conv2d", "height, width", [(5, 5), (1, 5, 5), (2, 1, 5, 5), (1, 1, 3, 5, 5),
+                                       (2, 3, 0, 5)]),
+          ("Conv3d", "depth, height, width", [(5, 5, 5), (2, 1, 5, 5, 5), (3, 5, 0, 5)]))
+      for shape in shapes),
+    ("Conv2d", (1, 1, 6), [(2, 1, 5, 7)], ValueError, "Conv2d: the kernel reaches over (6, 6) eleme"
+     "nts; x of shape (2, 1, 5, 7) has (5, 7) with its padding", RAISES),
+    ("Conv2d", (1, 1, 3, 1, 1, 4), [(1, 5, 7)], ValueError, "the kernel reaches over (9, 9) element"
+     "s; x of shape (1, 5, 7) has (7, 9) with its padding", RAISES),
+    ("Conv2d", (1, 1, 3, 1, 5, 1, 1, True, "reflect"), [(2, 1, 6, 5)], ValueError,
+     "Conv2d: padding_mode='reflect' adds less than the length of each axis; got padding=(5, 5) and"
+     " x of shape (2, 1, 6, 5)", RAISES),
+    ("Conv2d", (1, 1, 3, 1, 6, 1, 1, True, "circular"), [(2, 1, 6, 5)], ValueError,
+     "Conv2d: padding_mode='circular' adds at most the length of each axis", RAISES),
+    ("ConvTranspose2d", (0, 3, 3), None, ValueError, "ConvTranspose2d expects in_channels >= 1",
+     RAISES),
+    ("ConvTranspose2d", (3, 0, 3), None, ValueError, "ConvTranspose2d expects out_channels >= 1",
+     RAISES),
+    ("ConvTranspose2d", (3, 4, 3, 1, 0, 0, 2), None, ValueError, "ConvTranspose2d divides in_channe"
+     "ls into groups of one size; got in_channels=3 and groups=2", RAISES),
+    ("ConvTranspose2d", (4, 3, 3, 1, 0, 0, 2), None, ValueError, "ConvTranspose2d divides out_chan",
+     RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, 0, 1), None, ValueError, "ConvTranspose2d expects output_p"
+     "adding less than stride or dilation; got output_padding=(1, 1), stride=(1, 1) and dilation",
+     RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 2, 0, (0, 3), 1, True, 3), None, ValueError, "expects output_pad",
+     RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, 0, -1), None, ValueError, "expects output_padding >=", RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, -1), None, ValueError, "expects padding >= 0; got -1", RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 0), None, ValueError, "expects stride >= 1; got 0", RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, "same"), None, TypeError,
+     "ConvTranspose2d expects padding to be an int; got str", RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, 0, 0, 1, True, 1, "reflect"), None, ValueError,
+     "ConvTranspose2d expects padding_mode 'zeros'; got 'reflect'", RAISES),
+    ("ConvTranspose2d", (1, 1, 3, 1, 9), [(2, 1, 5, 5)], ValueError,
+     "ConvTranspose2d: padding=(9, 9) cuts off more than x of shape (2, 1, 5, 5) is sp", RAISES),
+    ("ConvTranspose1d", (3, 1, 1), [(5,)], ValueError,
+     "ConvTranspose1d expects x of shape (batch, 3, length) or (3, length)", RAISES),
+    ("ConvTranspose2d", (3, 1, 1), [(2, 1, 5, 5)], ValueError, "ConvTranspose2d expects x of shape",
+     RAISES),
+    ("ConvTranspose2d", (1, 1, 3), [(2, 1, 0, 5)], ValueError, "no axis but the batch emp", RAISES),
+    ("ConvTranspose3d", (1, 1, 3), [(5, 5, 5)], ValueError, "ConvTranspose3d expects x of shape",
+     RAISES),
+    *(("Unfold", sizes, None, ValueError, f"Unfold expects {name}", RAISES) for sizes, name in (
+        ((0,), "kernel_size >= 1; got 0"), (((3,),), "kernel_size to be an int or 2 ints; got"),
+        (((3, 3, 3),), "kernel_size to be an int or 2"), ((3, 0), "dilation >= 1; got 0"),
+        ((3, 1, -1), "padding >= 0; got -1"), ((3, 1, 0, 0), "stride >= 1; got 0"))),
+    ("Unfold", (3, 1, "same"), None, TypeError, "Unfold expects padding to be an int; got str",
+     RAISES),
+    *(("Unfold", (1,), [shape], ValueError, "Unfold expects x of shape (batch, channels, height, wi"
+       f"dth) or (channels, height, width), no axis but the batch empty; got {shape}", RAISES)
+      for shape in ((5, 5), (1, 1, 1, 5, 5), (2, 0, 5, 5), (2, 1, 0, 5), ())),
+    ("Unfold", (6, 1, (0, 1)), [(2, 1, 5, 5)], ValueError, "Unfold: no window of kernel_size=6 and "
+     "dilation=1 fits into x of shape (2, 1, 5, 5) with padding=(0, 1)", RAISES),
+    *(("Fold", sizes, None, ValueError, f"Fold expects {name}", RAISES) for sizes, name in (
+        (((5,), 3), "output_size to be an int or 2 ints; got (5,)"), ((0, 3), "output_size >= 1"),
+        ((-5, 3), "output_size >= 1; got -5"), ((5, 0), "kernel_size >= 1; got 0"),
+        ((5, 3, 1, -1), "padding >= 0; got -1"))),
+    ("Fold", (2, 3), None, ValueError,
+     "Fold: no window of kernel_size=3 and dilation=1 fits into output_size=2 with padding=0",
+     RAISES),
+    *(("Fold", (5, 3), [shape], ValueError,
+       f"Fold expects x of shape (batch, channels * 9, 9) or (channels * 9, 9); got {shape}",
+       RAISES) for shape in ((2, 9, 8), (2, 8, 9), (9,), (2, 0, 9), (1, 1, 9, 9), ())),
     # distances
     ("CosineSimilarity", (), [(4, 3), (2, 3)], ValueError,
      "CosineSimilarity expects x1 and x2 of shapes that broadcast; got (4, 3) and (2, 3)", RAISES),
@@ -233,6 +342,7 @@ def test_what_pytorch_does(row: Any) -> None:
 FLOAT_LAYERS = {
     "LayerNorm": (2,), "RMSNorm": (2, None, False), "GroupNorm": (1, 2),
     "BatchNorm2d": (2,), "InstanceNorm2d": (2,),
+    "Unfold": (1,), "Fold": ((1, 2), 1),
     "Threshold": (0.0, 1.0), "Softmax": (-1,), "Softmin": (-1,), "LogSoftmax": (-1,),
     **dict.fromkeys(
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "
@@ -264,6 +374,21 @@ def test_distances_want_two_arrays_of_one_dtype(name: str, xb_device: Device) ->
         layer(x, [1.0])
     with pytest.raises(TypeError, match=r"^Bilinear expects input2 of dtype float32; got float64"):
         nn.Bilinear(3, 3, 1)(x, xb.asarray(np.ones((2, 3)), dtype=np.float64))
+
+
+@pytest.mark.parametrize(
+    "name", [f"Conv{kind}{axes}d" for kind in ("", "Transpose") for axes in (1, 2, 3)]
+)
+def test_convolutions_want_arrays_of_their_dtype(name: str, xb_device: Device) -> None:
+    layer, shape = getattr(nn, name)(2, 1, 1), (2,) * (2 + int(name[-2]))
+    before = everything(layer)
+    for dtype in (np.float64, np.int64):
+        wanted = f"^{name} expects x of dtype float32; got {np.dtype(dtype)}. Call x.astype"
+        with pytest.raises(TypeError, match=wanted):
+            layer(xb.asarray(np.ones(shape), dtype=dtype))
+    with pytest.raises(TypeError, match=f"^{name} expects x to be an array; got list"):
+        layer([1.0, 2.0])
+    assert everything(layer) == before
 
 
 @pytest.mark.parametrize("name", ["RReLU", "Dropout1d", "AlphaDropout"])

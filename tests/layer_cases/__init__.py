@@ -7,6 +7,7 @@ layer on the default device, how to draw its inputs, and PyTorch's counterpart. 
 from layer_cases.activations import ACTIVATIONS
 from layer_cases.case import Case
 from layer_cases.containers import CONTAINERS, tied, used_twice
+from layer_cases.convolution import CONVOLUTIONS
 from layer_cases.distances import DISTANCES
 from layer_cases.dropout import DROPOUT
 from layer_cases.linear import LINEAR
@@ -18,6 +19,7 @@ __all__ = ["CASES", "Case", "tied", "used_twice"]
 
 CASES = [
     *LINEAR,
+    *CONVOLUTIONS,
     *ACTIVATIONS,
     *SHAPES,
     *NORMALIZATION,

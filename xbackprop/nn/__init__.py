@@ -48,6 +48,16 @@ from xbackprop.nn.containers import (
     Residual,
     Sequential,
 )
+from xbackprop.nn.convolution import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Fold,
+    Unfold,
+)
 from xbackprop.nn.distances import CosineSimilarity, PairwiseDistance
 from xbackprop.nn.dropout import (
     AlphaDropout,
@@ -108,6 +118,15 @@ __all__ = [
     "LazyLinear",
     "Bilinear",
     "Identity",
+    # convolutions
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "Unfold",
+    "Fold",
     # activations
     "ReLU",
     "ReLU6",

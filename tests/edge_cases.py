@@ -96,7 +96,22 @@ ACTIVATIONS = [
     ),
 ]
 
-EDGE_ROWS = [*ACTIVATIONS]
+PADDING = [
+    EdgeRow(
+        f"{name}{arguments}",
+        lambda name=name, arguments=arguments: getattr(nn, name)(*arguments),
+        lambda torch, name=name, arguments=arguments: getattr(torch.nn, name)(*arguments),
+        lambda x: (x[:, None],),
+    )
+    for name, arguments in (
+        ("ConstantPad1d", (2, 0.5)),
+        ("ReflectionPad1d", (3,)),
+        ("ReplicationPad1d", (3,)),
+        ("CircularPad1d", (3,)),
+    )
+]
+
+EDGE_ROWS = [*ACTIVATIONS, *PADDING]
 
 SIGMOID_AT_MINUS_89 = (
     "PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is 2e-39"

@@ -121,6 +121,42 @@ REFUSED = [
      RAISES),
     *(("PairwiseDistance", (p,), [(3, 0), (3, 0)], ValueError, "has no value for vectors without",
        RAISES) for p in (INF, -INF, -1.0)),
+    # padding
+    *((name, (padding, *value), None, error, message, does)
+      for name, value in (("ConstantPad1d", (0,)), ("ReflectionPad1d", ()), ("CircularPad1d", ()))
+      for padding, error, message, does in (
+          (1.5, TypeError, f"{name} expects padding of ints, one or 2; got float", RAISES),
+          ("a", TypeError, f"{name} expects padding of ints, one or 2; got str", RAISES),
+          (True, TypeError, f"{name} expects padding of ints, one or 2; got bool", RAISES),
+          ((1,), ValueError, f"{name} expects padding of one int or of 2", RAISES))),
+    ("ZeroPad2d", ((1, 1),), None, ValueError, "ZeroPad2d expects padding of one int or of 4, bef",
+     ACCEPTS),  # pads the last axis
+    ("ConstantPad1d", (1, "a"), None, TypeError, "ConstantPad1d expects value to be a number; got",
+     RAISES),
+    ("ConstantPad1d", (1, None), None, TypeError, "ConstantPad1d expects value to be a number; got",
+     ACCEPTS),  # as 0
+    ("ConstantPad1d", (1, 1e300), [(2, 3)], ValueError, "float32 cannot hold value=1e+300", RAISES),
+    ("ConstantPad1d", (1, 0), [()], ValueError, "ConstantPad1d expects x with at least 1 axes; got",
+     RAISES),
+    ("ZeroPad3d", (1,), [(2, 3)], ValueError, "ZeroPad3d expects x with at least 3 axes; got (2, 3",
+     RAISES),
+    *((name, (padding,), [(1, 5)], ValueError, f"{name} with padding={padding} takes more away than"
+       " x of shape (1, 5) has", RAISES) for name in ("ZeroPad1d",)
+      for padding in ((-3, -3), (-6, 3))),
+    *((f"{name}Pad{n}d", (1,), [shape], ValueError, f"{name}Pad{n}d expects x of shape (batch, chan"
+       f"nels, {axes}) or (channels, {axes}); got {shape}", RAISES)
+      for name in ("Reflection", "Replication", "Circular")
+      for n, axes in ((1, "length"), (2, "height, width"), (3, "depth, height, width"))
+      for shape in ((4,) * n, (4,) * (n + 3))),
+    *((name, (padding,), [(2, 5)], ValueError, f"{name} with padding={padding} needs a longer axis "
+       "1; got x of shape (2, 5)", does) for name, padding, does in (
+          ("ReflectionPad1d", (5, 0), RAISES), ("ReflectionPad1d", (-5, 6), RAISES),
+          ("ReflectionPad1d", (-2, -3), RAISES), ("ReplicationPad1d", (-2, -3), RAISES),
+          ("CircularPad1d", (6, 0), RAISES), ("CircularPad1d", (-3, -3), RAISES),
+          ("CircularPad1d", (4, -3), ACCEPTS),
+          ("CircularPad1d", (-5, 3), ACCEPTS))),  # and reads memory that nothing was written to
+    *((name, (1,), [(2, 2, 0)], ValueError, "needs a longer axis 2", RAISES)
+      for name in ("ReflectionPad1d", "ReplicationPad1d", "CircularPad1d")),
 ]  # fmt: skip
 
 every_row = pytest.mark.parametrize(
@@ -179,6 +215,8 @@ FLOAT_LAYERS = {
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "
         "Softplus GELU SiLU Mish Hardswish GLU Hardshrink Softshrink Tanhshrink Softmax2d "
         "Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split(), ()),
+    "ConstantPad2d": (1, 0), **dict.fromkeys(
+        "ZeroPad2d ReflectionPad2d ReplicationPad2d CircularPad2d".split(), (1,)),
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from layer_cases.distances import DISTANCES
 from layer_cases.dropout import DROPOUT
 from layer_cases.linear import LINEAR
 from layer_cases.losses import LOSSES
+from layer_cases.padding import PADDING
 from layer_cases.shapes import SHAPES
 
 __all__ = ["CASES", "Case", "tied", "used_twice"]
@@ -19,6 +20,7 @@ CASES = [
     *LINEAR,
     *ACTIVATIONS,
     *SHAPES,
+    *PADDING,
     *DROPOUT,
     *DISTANCES,
     *CONTAINERS,

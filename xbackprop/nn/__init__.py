@@ -86,6 +86,23 @@ from xbackprop.nn.losses import (
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
+from xbackprop.nn.padding import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from xbackprop.nn.reshape import Flatten
 
 __all__ = [
@@ -128,6 +145,22 @@ __all__ = [
     "Softmax2d",
     # shapes
     "Flatten",
+    # padding
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
     # regularisation
     "Dropout",
     "Dropout1d",

@@ -121,6 +121,36 @@ REFUSED = [
      RAISES),
     *(("PairwiseDistance", (p,), [(3, 0), (3, 0)], ValueError, "has no value for vectors without",
        RAISES) for p in (INF, -INF, -1.0)),
+    # shapes
+    *(("Unflatten", arguments, None, TypeError, message, RAISES) for arguments, message in (
+        (("a", (2, 3)), "Unflatten expects dim to be an int; got str"),
+        ((True, (2, 3)), "Unflatten expects dim to be an int; got bool"),
+        *(((1, size), "Unflatten expects unflattened_size to be a tuple of ints; got ")
+          for size in (6, (2.0, 3.0), (True, 6), (("b", 2), ("c", 3)))))),
+    *(("Unflatten", (-1, size), None, ValueError, "Unflatten expects lengths in unflattened_size, "
+       f"one of which may be -1; got {size}", RAISES) for size in ((-1, -1), (-2, -3), ())),
+    ("Unflatten", (-1, (2, 4)), [(4, 6)], ValueError, "Unflatten splits axis -1 into (2, 4); got x "
+     "of shape (4, 6). Their product must be the axis' length.", RAISES),
+    ("Unflatten", (1, (4, -1)), [(4, 6)], ValueError, "Unflatten splits axis 1 into", RAISES),
+    ("Unflatten", (1, (0, -1)), [(3, 0)], ValueError, "Unflatten splits axis 1 into", RAISES),
+    ("Unflatten", (0, (1,)), [()], ValueError, "Unflatten splits axis 0 into", RAISES),
+    ("Unflatten", (3, (2, 3)), [(4, 6)], ValueError, "Unflatten works along axis 3", RAISES),
+    *((name, (value,), None, error, f"{name} expects {argument} {message}", RAISES)
+      for name, argument in (("PixelShuffle", "upscale_factor"), ("ChannelShuffle", "groups"),
+                             ("PixelUnshuffle", "downscale_factor"))
+      for value, error, message in (
+          (0, ValueError, "> 0; got 0"), (-1, ValueError, "> 0; got -1"),
+          (2.0, TypeError, "to be an int; got float"), (True, TypeError, "to be an int; got bool"),
+          ("a", TypeError, "to be an int; got str"))),
+    *((name, (2,), [(4, 4)], ValueError, f"{name} expects x of shape (..., channels, height, width"
+       "); got (4, 4)", RAISES) for name in ("PixelShuffle", "PixelUnshuffle")),
+    ("PixelShuffle", (2,), [(6, 4, 4)], ValueError, "PixelShuffle expects x with channels that upsc"
+     "ale_factor ** 2 = 4 divides; got (6, 4, 4)", RAISES),
+    *(("PixelUnshuffle", (2,), [shape], ValueError, "PixelUnshuffle expects x with height and width"
+       " that downscale_factor = 2 divides", RAISES) for shape in ((4, 3, 4), (4, 4, 3))),
+    *(("ChannelShuffle", (groups,), [shape], ValueError, "ChannelShuffle expects x of shape (batch,"
+       f" channels, length, ...) with channels that groups={groups} divides; got {shape}", RAISES)
+      for groups, shape in ((2, (4, 4)), (3, (1, 4, 2)), (2, ()))),
     # padding
     *((name, (padding, *value), None, error, message, does)
       for name, value in (("ConstantPad1d", (0,)), ("ReflectionPad1d", ()), ("CircularPad1d", ()))
@@ -215,6 +245,7 @@ FLOAT_LAYERS = {
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "
         "Softplus GELU SiLU Mish Hardswish GLU Hardshrink Softshrink Tanhshrink Softmax2d "
         "Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split(), ()),
+    "PixelShuffle": (1,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
     "ConstantPad2d": (1, 0), **dict.fromkeys(
         "ZeroPad2d ReflectionPad2d ReplicationPad2d CircularPad2d".split(), (1,)),
 }  # fmt: skip

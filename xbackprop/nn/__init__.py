@@ -103,7 +103,8 @@ from xbackprop.nn.padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
-from xbackprop.nn.reshape import Flatten
+from xbackprop.nn.reshape import Flatten, Unflatten
+from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 
 __all__ = [
     # the base
@@ -145,6 +146,10 @@ __all__ = [
     "Softmax2d",
     # shapes
     "Flatten",
+    "Unflatten",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "ChannelShuffle",
     # padding
     "ConstantPad1d",
     "ConstantPad2d",

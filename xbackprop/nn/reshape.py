@@ -64,6 +64,12 @@ class Unflatten(Module):
     Notes
     -----
     PyTorch's names of axes (``dim`` a str) are refused, as by PyTorch for arrays without names.
+
+    Examples
+    --------
+    >>> import xbackprop as xb
+    >>> xb.nn.Unflatten(1, (2, -1))(xb.asarray([[1.0, 2.0, 3.0, 4.0]])).shape
+    (1, 2, 2)
     """
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:

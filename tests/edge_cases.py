@@ -111,7 +111,17 @@ PADDING = [
     )
 ]
 
-EDGE_ROWS = [*ACTIVATIONS, *PADDING]
+POOLING = [
+    EdgeRow(
+        f"MaxPool{n}d(2, 1, 1)",
+        lambda n=n: getattr(nn, f"MaxPool{n}d")(2, 1, 1),
+        lambda torch, n=n: getattr(torch.nn, f"MaxPool{n}d")(2, 1, 1),
+        lambda x, n=n: (x.reshape(len(x), 1, *(1,) * (n - 1), -1),),
+    )
+    for n in (1, 2, 3)
+]
+
+EDGE_ROWS = [*ACTIVATIONS, *PADDING, *POOLING]
 
 SIGMOID_AT_MINUS_89 = (
     "PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is 2e-39"

@@ -12,6 +12,7 @@ from layer_cases.dropout import DROPOUT
 from layer_cases.linear import LINEAR
 from layer_cases.losses import LOSSES
 from layer_cases.padding import PADDING
+from layer_cases.pooling import POOLING
 from layer_cases.shapes import SHAPES
 
 __all__ = ["CASES", "Case", "tied", "used_twice"]
@@ -21,6 +22,7 @@ CASES = [
     *ACTIVATIONS,
     *SHAPES,
     *PADDING,
+    *POOLING,
     *DROPOUT,
     *DISTANCES,
     *CONTAINERS,

@@ -103,6 +103,11 @@ from xbackprop.nn.padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from xbackprop.nn.pooling import (
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from xbackprop.nn.reshape import Flatten, Unflatten
 from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 
@@ -166,6 +171,10 @@ __all__ = [
     "CircularPad1d",
     "CircularPad2d",
     "CircularPad3d",
+    # pooling
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
     # regularisation
     "Dropout",
     "Dropout1d",

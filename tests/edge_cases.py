@@ -112,7 +112,32 @@ NORMALIZATION = [
     )
 ]
 
-EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION]
+PADDING = [
+    EdgeRow(
+        f"{name}{arguments}",
+        lambda name=name, arguments=arguments: getattr(nn, name)(*arguments),
+        lambda torch, name=name, arguments=arguments: getattr(torch.nn, name)(*arguments),
+        lambda x: (x[:, None],),
+    )
+    for name, arguments in (
+        ("ConstantPad1d", (2, 0.5)),
+        ("ReflectionPad1d", (3,)),
+        ("ReplicationPad1d", (3,)),
+        ("CircularPad1d", (3,)),
+    )
+]
+
+POOLING = [
+    EdgeRow(
+        f"MaxPool{n}d(2, 1, 1)",
+        lambda n=n: getattr(nn, f"MaxPool{n}d")(2, 1, 1),
+        lambda torch, n=n: getattr(torch.nn, f"MaxPool{n}d")(2, 1, 1),
+        lambda x, n=n: (x.reshape(len(x), 1, *(1,) * (n - 1), -1),),
+    )
+    for n in (1, 2, 3)
+]
+
+EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION, *PADDING, *POOLING]
 
 SIGMOID_AT_MINUS_89 = (
     "PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is 2e-39"

@@ -20,6 +20,13 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.r
 WITHOUT_FORMULA = {
     "xbackprop.ops.random_bits.random_bits": "ten rounds of integer mixing; a known-answer test "
     "(test_ops.py) says what they must give",
+    **dict.fromkeys(
+        (
+            "xbackprop.nn.pooling.maximum.max_pool_forward",
+            "xbackprop.nn.pooling.maximum.max_pool_backward",
+        ),
+        "a choice within windows; test_pooling.py compares it with loops over all elements",
+    ),
     "xbackprop.nn.losses.ctc.ctc_loss_forward": "a recursion over time; test_losses.py compares it "
     "with the sum over all alignments, one by one",
     "xbackprop.nn.losses.ctc.ctc_loss_backward": "a recursion over time; the rows compare it with "

@@ -287,6 +287,94 @@ REFUSED = [
      RAISES),
     *(("PairwiseDistance", (p,), [(3, 0), (3, 0)], ValueError, "has no value for vectors without",
        RAISES) for p in (INF, -INF, -1.0)),
+    # shapes
+    *(("Unflatten", arguments, None, TypeError, message, RAISES) for arguments, message in (
+        (("a", (2, 3)), "Unflatten expects dim to be an int; got str"),
+        ((True, (2, 3)), "Unflatten expects dim to be an int; got bool"),
+        *(((1, size), "Unflatten expects unflattened_size to be a tuple of ints; got ")
+          for size in (6, (2.0, 3.0), (True, 6), (("b", 2), ("c", 3)))))),
+    *(("Unflatten", (-1, size), None, ValueError, "Unflatten expects lengths in unflattened_size, "
+       f"one of which may be -1; got {size}", RAISES) for size in ((-1, -1), (-2, -3), ())),
+    ("Unflatten", (-1, (2, 4)), [(4, 6)], ValueError, "Unflatten splits axis -1 into (2, 4); got x "
+     "of shape (4, 6). Their product must be the axis' length.", RAISES),
+    ("Unflatten", (1, (4, -1)), [(4, 6)], ValueError, "Unflatten splits axis 1 into", RAISES),
+    ("Unflatten", (1, (0, -1)), [(3, 0)], ValueError, "Unflatten splits axis 1 into", RAISES),
+    ("Unflatten", (0, (1,)), [()], ValueError, "Unflatten splits axis 0 into", RAISES),
+    ("Unflatten", (3, (2, 3)), [(4, 6)], ValueError, "Unflatten works along axis 3", RAISES),
+    *((name, (value,), None, error, f"{name} expects {argument} {message}", RAISES)
+      for name, argument in (("PixelShuffle", "upscale_factor"), ("ChannelShuffle", "groups"),
+                             ("PixelUnshuffle", "downscale_factor"))
+      for value, error, message in (
+          (0, ValueError, "> 0; got 0"), (-1, ValueError, "> 0; got -1"),
+          (2.0, TypeError, "to be an int; got float"), (True, TypeError, "to be an int; got bool"),
+          ("a", TypeError, "to be an int; got str"))),
+    *((name, (2,), [(4, 4)], ValueError, f"{name} expects x of shape (..., channels, height, width"
+       "); got (4, 4)", RAISES) for name in ("PixelShuffle", "PixelUnshuffle")),
+    ("PixelShuffle", (2,), [(6, 4, 4)], ValueError, "PixelShuffle expects x with channels that upsc"
+     "ale_factor ** 2 = 4 divides; got (6, 4, 4)", RAISES),
+    *(("PixelUnshuffle", (2,), [shape], ValueError, "PixelUnshuffle expects x with height and width"
+       " that downscale_factor = 2 divides", RAISES) for shape in ((4, 3, 4), (4, 4, 3))),
+    *(("ChannelShuffle", (groups,), [shape], ValueError, "ChannelShuffle expects x of shape (batch,"
+       f" channels, length, ...) with channels that groups={groups} divides; got {shape}", RAISES)
+      for groups, shape in ((2, (4, 4)), (3, (1, 4, 2)), (2, ()))),
+    # padding
+    *((name, (padding, *value), None, error, message, does)
+      for name, value in (("ConstantPad1d", (0,)), ("ReflectionPad1d", ()), ("CircularPad1d", ()))
+      for padding, error, message, does in (
+          (1.5, TypeError, f"{name} expects padding of ints, one or 2; got float", RAISES),
+          ("a", TypeError, f"{name} expects padding of ints, one or 2; got str", RAISES),
+          (True, TypeError, f"{name} expects padding of ints, one or 2; got bool", RAISES),
+          ((1,), ValueError, f"{name} expects padding of one int or of 2", RAISES))),
+    ("ZeroPad2d", ((1, 1),), None, ValueError, "ZeroPad2d expects padding of one int or of 4, bef",
+     ACCEPTS),  # pads the last axis
+    ("ConstantPad1d", (1, "a"), None, TypeError, "ConstantPad1d expects value to be a number; got",
+     RAISES),
+    ("ConstantPad1d", (1, None), None, TypeError, "ConstantPad1d expects value to be a number; got",
+     ACCEPTS),  # as 0
+    ("ConstantPad1d", (1, 1e300), [(2, 3)], ValueError, "float32 cannot hold value=1e+300", RAISES),
+    ("ConstantPad1d", (1, 0), [()], ValueError, "ConstantPad1d expects x with at least 1 axes; got",
+     RAISES),
+    ("ZeroPad3d", (1,), [(2, 3)], ValueError, "ZeroPad3d expects x with at least 3 axes; got (2, 3",
+     RAISES),
+    *((name, (padding,), [(1, 5)], ValueError, f"{name} with padding={padding} takes more away than"
+       " x of shape (1, 5) has", RAISES) for name in ("ZeroPad1d",)
+      for padding in ((-3, -3), (-6, 3))),
+    *((f"{name}Pad{n}d", (1,), [shape], ValueError, f"{name}Pad{n}d expects x of shape (batch, chan"
+       f"nels, {axes}) or (channels, {axes}); got {shape}", RAISES)
+      for name in ("Reflection", "Replication", "Circular")
+      for n, axes in ((1, "length"), (2, "height, width"), (3, "depth, height, width"))
+      for shape in ((4,) * n, (4,) * (n + 3))),
+    *((name, (padding,), [(2, 5)], ValueError, f"{name} with padding={padding} needs a longer axis "
+       "1; got x of shape (2, 5)", does) for name, padding, does in (
+          ("ReflectionPad1d", (5, 0), RAISES), ("ReflectionPad1d", (-5, 6), RAISES),
+          ("ReflectionPad1d", (-2, -3), RAISES), ("ReplicationPad1d", (-2, -3), RAISES),
+          ("CircularPad1d", (6, 0), RAISES), ("CircularPad1d", (-3, -3), RAISES),
+          ("CircularPad1d", (4, -3), ACCEPTS),
+          ("CircularPad1d", (-5, 3), ACCEPTS))),  # and reads memory that nothing was written to
+    *((name, (1,), [(2, 2, 0)], ValueError, "needs a longer axis 2", RAISES)
+      for name in ("ReflectionPad1d", "ReplicationPad1d", "CircularPad1d")),
+    # pooling
+    *((name, arguments, None, error, f"{name} expects {message}", RAISES)
+      for name in ("MaxPool1d", "MaxPool2d", "MaxPool3d")
+      for arguments, error, message in (
+          ((0,), ValueError, "kernel_size >= 1; got 0"),
+          ((2, 0), ValueError, "stride >= 1; got 0"),
+          ((2, 1, -1), ValueError, "padding >= 0; got -1"),
+          ((2, 1, 2), ValueError, "padding of at most half the kernel; got padding=2 and kernel_s"),
+          ((2, 1, 0, 0), ValueError, "dilation >= 1; got 0"),
+          ((2.0,), TypeError, "kernel_size to be an int or"),
+          (("a",), TypeError, "kernel_size to be an int or"),
+          ((True,), TypeError, "kernel_size to be an int or"),
+          ((None,), TypeError, "kernel_size to be an int or"))),
+    ("MaxPool1d", ((2, 2),), None, ValueError, "expects kernel_size of one int or 1; got 2",
+     RAISES),
+    ("MaxPool2d", ((2, 2, 2),), None, ValueError, "kernel_size of one int or 2; got 3", RAISES),
+    ("MaxPool2d", (3, 1, 2, 2), None, ValueError, "padding of at most half the kernel", RAISES),
+    *(("MaxPool1d", arguments, [(1, 5)], ValueError, f"with kernel_size={arguments[0]} has no room "
+       "in x of shape (1, 5)", RAISES) for arguments in ((6,), (2, 1, 0, 5))),
+    *((f"MaxPool{n}d", (2,), [shape], ValueError, f"MaxPool{n}d expects x of shape (batch, channel",
+       RAISES) for n in (1, 2, 3) for shape in ((4,) * n, (4,) * (n + 3))),
+    ("MaxPool1d", (1, 1), [(2, 2, 0)], ValueError, "has no room in x of shape (2, 2, 0)", RAISES),
 ]  # fmt: skip
 
 every_row = pytest.mark.parametrize(
@@ -348,6 +436,10 @@ FLOAT_LAYERS = {
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "
         "Softplus GELU SiLU Mish Hardswish GLU Hardshrink Softshrink Tanhshrink Softmax2d "
         "Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split(), ()),
+    **{f"MaxPool{n}d": (1,) for n in (1, 2, 3)},
+    "PixelShuffle": (1,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
+    "ConstantPad2d": (1, 0), **dict.fromkeys(
+        "ZeroPad2d ReflectionPad2d ReplicationPad2d CircularPad2d".split(), (1,)),
 }  # fmt: skip
 
 

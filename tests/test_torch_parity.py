@@ -128,7 +128,10 @@ def test_outputs_and_gradients(case: Case, dtype: str, mode: str, torch: Any) ->
     if not torch_outputs[0].requires_grad:
         assert all(grad is None for grad in grads)
         return
-    torch.autograd.backward(torch_outputs, [torch.tensor(grad) for grad in grad_outputs])
+    torch.autograd.backward(
+        [tensor for tensor in torch_outputs if tensor.requires_grad],  # indices have no gradient
+        [torch.tensor(grad) for grad in grad_outputs if grad is not None],
+    )
     constants = "float32" if case.name in FLOAT32_CONSTANTS else "float64"
     for position, (grad, tensor) in enumerate(zip(grads, torch_inputs, strict=True)):
         what = f"gradient of input {position}"

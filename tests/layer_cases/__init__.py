@@ -13,6 +13,8 @@ from layer_cases.dropout import DROPOUT
 from layer_cases.linear import LINEAR
 from layer_cases.losses import LOSSES
 from layer_cases.normalization import NORMALIZATION
+from layer_cases.padding import PADDING
+from layer_cases.pooling import POOLING
 from layer_cases.shapes import SHAPES
 
 __all__ = ["CASES", "Case", "tied", "used_twice"]
@@ -23,6 +25,8 @@ CASES = [
     *ACTIVATIONS,
     *SHAPES,
     *NORMALIZATION,
+    *PADDING,
+    *POOLING,
     *DROPOUT,
     *DISTANCES,
     *CONTAINERS,

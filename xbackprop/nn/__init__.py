@@ -107,7 +107,30 @@ from xbackprop.nn.normalization import (
     LayerNorm,
     RMSNorm,
 )
-from xbackprop.nn.reshape import Flatten
+from xbackprop.nn.padding import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
+from xbackprop.nn.pooling import (
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
+from xbackprop.nn.reshape import Flatten, Unflatten
+from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 
 __all__ = [
     # the base
@@ -158,6 +181,10 @@ __all__ = [
     "Softmax2d",
     # shapes
     "Flatten",
+    "Unflatten",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "ChannelShuffle",
     # normalization
     "BatchNorm1d",
     "BatchNorm2d",
@@ -168,6 +195,26 @@ __all__ = [
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    # padding
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
+    # pooling
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
     # regularisation
     "Dropout",
     "Dropout1d",

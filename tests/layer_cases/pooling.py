@@ -1,0 +1,31 @@
+"""Rows of pooling."""
+
+from typing import Any
+
+from layer_cases.case import Case, normal
+from xbackprop import nn
+
+IMAGES = {1: normal(3, 2, 7), 2: normal(2, 2, 5, 6), 3: normal(2, 1, 4, 5, 3)}
+SAMPLES = {1: normal(2, 7), 2: normal(2, 5, 6), 3: normal(1, 4, 5, 3)}
+
+
+def row(name: str, *arguments: Any, sample: bool = False, **options: Any) -> Case:
+    shown = [*map(repr, arguments), *(f"{key}={value}" for key, value in options.items())]
+    return Case(
+        f"{name} {', '.join(shown)}" + " of one sample" * sample,
+        lambda: getattr(nn, name)(*arguments, **options),
+        (SAMPLES if sample else IMAGES)[int(name[-2])],
+        lambda t: getattr(t.nn, name)(*arguments, **options),
+        has_batch=not sample,
+    )
+
+
+POOLING = [
+    *(row(f"MaxPool{n}d", 2) for n in (1, 2, 3)),
+    *(row(f"MaxPool{n}d", 3, 2, 1, return_indices=True) for n in (1, 2, 3)),
+    *(row(f"MaxPool{n}d", 2, 1, 1, 2) for n in (1, 2, 3)),
+    *(row(f"MaxPool{n}d", 2, 3, 1, ceil_mode=True, return_indices=True) for n in (1, 2, 3)),
+    *(row(f"MaxPool{n}d", 2, 1, sample=True, return_indices=True) for n in (1, 2, 3)),
+    row("MaxPool2d", (2, 3), (3, 1), (1, 0), (1, 2)),
+    row("MaxPool3d", (1, 3, 2), (2, 1, 1), (0, 1, 1), (1, 2, 2), ceil_mode=True),
+]

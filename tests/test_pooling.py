@@ -1,0 +1,94 @@
+"""Pooling beside loops over every output and every element of its window."""
+
+import itertools
+from typing import Any
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from properties import few, on_two
+
+import xbackprop as xb
+from xbackprop import nn
+from xbackprop.backend.device import Device
+
+
+def window_of(place: tuple[int, ...], shape: tuple[int, ...], options: dict[str, Any]) -> list[Any]:
+    """The elements of a window, in the order of memory."""
+    axes = [
+        [
+            start * options["stride"] + k * options.get("dilation", 1) - options["padding"]
+            for k in range(options["kernel_size"])
+        ]
+        for start in place
+    ]
+    return [
+        index
+        for index in itertools.product(*axes)
+        if all(0 <= i < length for i, length in zip(index, shape, strict=True))
+    ]
+
+
+@st.composite
+def max_pools(draw: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    ndim = draw(st.integers(1, 3))
+    kernel = draw(st.integers(1, 3))
+    options = {
+        "kernel_size": kernel,
+        "stride": draw(st.integers(1, 3)),
+        "padding": draw(st.integers(0, kernel // 2)),
+        "dilation": draw(st.integers(1, 2)),
+        "ceil_mode": draw(st.booleans()),
+    }
+    spatial = draw(hnp.array_shapes(min_dims=ndim, max_dims=ndim, min_side=5, max_side=7))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    few_values = np.array([0.0, 1.0, 2.0, -1.5, np.inf, -np.inf, np.nan])
+    kinds = draw(st.sampled_from([4, 6, 7]))
+    return rng.choice(few_values[:kinds], size=(1, *spatial)), options
+
+
+@on_two
+@given(drawn=max_pools())
+@few
+def test_max_pooling_takes_the_first_of_equals_and_the_last_nan(drawn: Any, xb_device: Any) -> None:
+    x, options = drawn
+    shape = x.shape[1:]
+    layer = getattr(nn, f"MaxPool{len(shape)}d")(**options, return_indices=True)
+    (output, indices), saved = layer.forward(xb.asarray(x, dtype=np.float64))
+    grad = np.random.default_rng(0).normal(size=output.shape)
+    grad_input = layer.backward((xb.asarray(grad, dtype=np.float64), None), saved)
+    assert indices.dtype == np.int64
+    expected, places = np.empty(output.shape), np.empty(output.shape, np.int64)
+    expected_grad = np.zeros(x.shape)
+    for place in np.ndindex(output.shape[1:]):
+        elements = window_of(place, shape, options)
+        best = elements[0]
+        for index in elements:
+            if x[(0, *index)] > x[(0, *best)] or np.isnan(x[(0, *index)]):
+                best = index
+        expected[(0, *place)] = x[(0, *best)]
+        places[(0, *place)] = np.ravel_multi_index(best, shape)
+        expected_grad[(0, *best)] += grad[(0, *place)]
+    np.testing.assert_array_equal(xb.to_host(output), expected)
+    np.testing.assert_array_equal(xb.to_host(indices), places)
+    np.testing.assert_allclose(xb.to_host(grad_input), expected_grad, rtol=0, atol=1e-12)
+
+
+def test_indices_alone_leave_no_gradient(xb_device: Device) -> None:
+    layer = nn.MaxPool1d(2, return_indices=True)
+    _, saved = layer.forward(xb.asarray(np.ones((2, 1, 4), np.float32)))
+    grad = layer.backward((None, None), saved)
+    assert grad.dtype == np.float32
+    assert not xb.to_host(grad).any()
+    assert grad.shape == (2, 1, 4)
+
+
+def test_a_window_around_all_elements_is_empty(xb_device: Device) -> None:
+    """PyTorch gives an index beside the image."""
+    layer = nn.MaxPool1d(2, 1, 1, dilation=3, return_indices=True)
+    (output, indices), saved = layer.forward(xb.asarray(np.ones((1, 2), np.float32)))
+    assert xb.to_host(output).tolist() == [[-np.inf]]
+    assert xb.to_host(indices).tolist() == [[-1]]
+    grad = layer.backward((xb.asarray(np.ones((1, 1), np.float32)), None), saved)
+    assert xb.to_host(grad).tolist() == [[0.0, 0.0]]

@@ -112,6 +112,16 @@ NORMALIZATION = [
     )
 ]
 
+NORMALIZATION += [
+    EdgeRow(
+        f"LocalResponseNorm({size}, {alpha})",
+        lambda size=size, alpha=alpha: nn.LocalResponseNorm(size, alpha),
+        lambda torch, size=size, alpha=alpha: torch.nn.LocalResponseNorm(size, alpha),
+        lambda x: (x[:, :, None],),
+    )
+    for size, alpha in ((3, 1e-4), (2, 1))
+]
+
 EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION]
 
 SIGMOID_AT_MINUS_89 = (

@@ -165,6 +165,16 @@ REFUSED = [
     *((f"InstanceNorm{n}d", (3,), [(2, 3, *(1,) * n)], ValueError,
        f"InstanceNorm{n}d expects more than one place per channel in training", RAISES)
       for n in (1, 2, 3)),
+    *(("LocalResponseNorm", arguments, None, error, f"LocalResponseNorm expects {message}", RAISES)
+      for arguments, error, message in (
+          ((0,), ValueError, "size > 0; got 0"), ((-1,), ValueError, "size > 0; got -1"),
+          ((2.5,), TypeError, "size to be an int; got 2.5"),
+          ((2, "a"), TypeError, "alpha to be a number"),
+          ((2, 1e-4, "a"), TypeError, "beta to be a number"),
+          ((2, 1e-4, 0.75, "a"), TypeError, "k to be a number"))),
+    *(("LocalResponseNorm", (2,), [shape], ValueError,
+       f"LocalResponseNorm expects x of shape (batch, channels, length, ...); got {shape}", RAISES)
+      for shape in ((4,), (4, 3), ())),
     # distances
     ("CosineSimilarity", (), [(4, 3), (2, 3)], ValueError,
      "CosineSimilarity expects x1 and x2 of shapes that broadcast; got (4, 3) and (2, 3)", RAISES),
@@ -232,7 +242,7 @@ def test_what_pytorch_does(row: Any) -> None:
 
 FLOAT_LAYERS = {
     "LayerNorm": (2,), "RMSNorm": (2, None, False), "GroupNorm": (1, 2),
-    "BatchNorm2d": (2,), "InstanceNorm2d": (2,),
+    "LocalResponseNorm": (2,), "BatchNorm2d": (2,), "InstanceNorm2d": (2,),
     "Threshold": (0.0, 1.0), "Softmax": (-1,), "Softmin": (-1,), "LogSoftmax": (-1,),
     **dict.fromkeys(
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "

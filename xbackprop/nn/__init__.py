@@ -95,6 +95,7 @@ from xbackprop.nn.normalization import (
     InstanceNorm2d,
     InstanceNorm3d,
     LayerNorm,
+    LocalResponseNorm,
     RMSNorm,
 )
 from xbackprop.nn.reshape import Flatten
@@ -149,6 +150,7 @@ __all__ = [
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    "LocalResponseNorm",
     # regularisation
     "Dropout",
     "Dropout1d",

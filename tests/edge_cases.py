@@ -138,6 +138,17 @@ POOLING = [
 ]
 
 EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION, *PADDING, *POOLING]
+NORMALIZATION += [
+    EdgeRow(
+        f"LocalResponseNorm({size}, {alpha})",
+        lambda size=size, alpha=alpha: nn.LocalResponseNorm(size, alpha),
+        lambda torch, size=size, alpha=alpha: torch.nn.LocalResponseNorm(size, alpha),
+        lambda x: (x[:, :, None],),
+    )
+    for size, alpha in ((3, 1e-4), (2, 1))
+]
+
+EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION]
 
 SIGMOID_AT_MINUS_89 = (
     "PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is 2e-39"

@@ -77,6 +77,36 @@ def float32_inputs(case: Case, seed: int) -> list[np.ndarray]:
     return [np.asarray(x, np.float32) if np.asarray(x).dtype.kind == "f" else x for x in inputs]
 
 
+class Gradients:
+    """Counts what backward ops give, None not counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before(self, call: OpCall) -> None:
+        pass
+
+    def after(self, call: OpCall, result: Any) -> None:
+        if call.depth == 0 and call.op.name.endswith("_backward"):
+            results = result if isinstance(result, tuple) else (result,)
+            self.count += sum(part is not None for part in results)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if "frozen" in case.name], ids=lambda c: c.name
+)
+def test_no_gradient_of_what_is_frozen_is_computed(case: Case) -> None:
+    module = case.make().to("cpu")
+    inputs = float32_inputs(case, 0)
+    wanted = sum(parameter.requires_grad for parameter in module.parameters())
+    for input_grad in (True, False):
+        gradients = Gradients()
+        output, saved = module.forward(*inputs)
+        with xb.observe(gradients):
+            module.backward(output, saved, input_grad=input_grad)
+        assert gradients.count == wanted + len(inputs) * input_grad
+
+
 # --- formulas -----------------------------------------------------------------------------
 
 

@@ -274,6 +274,16 @@ REFUSED = [
     *(("Fold", (5, 3), [shape], ValueError,
        f"Fold expects x of shape (batch, channels * 9, 9) or (channels * 9, 9); got {shape}",
        RAISES) for shape in ((2, 9, 8), (2, 8, 9), (9,), (2, 0, 9), (1, 1, 9, 9), ())),
+    *(("LocalResponseNorm", arguments, None, error, f"LocalResponseNorm expects {message}", RAISES)
+      for arguments, error, message in (
+          ((0,), ValueError, "size > 0; got 0"), ((-1,), ValueError, "size > 0; got -1"),
+          ((2.5,), TypeError, "size to be an int; got 2.5"),
+          ((2, "a"), TypeError, "alpha to be a number"),
+          ((2, 1e-4, "a"), TypeError, "beta to be a number"),
+          ((2, 1e-4, 0.75, "a"), TypeError, "k to be a number"))),
+    *(("LocalResponseNorm", (2,), [shape], ValueError,
+       f"LocalResponseNorm expects x of shape (batch, channels, length, ...); got {shape}", RAISES)
+      for shape in ((4,), (4, 3), ())),
     # distances
     ("CosineSimilarity", (), [(4, 3), (2, 3)], ValueError,
      "CosineSimilarity expects x1 and x2 of shapes that broadcast; got (4, 3) and (2, 3)", RAISES),
@@ -431,6 +441,7 @@ FLOAT_LAYERS = {
     "LayerNorm": (2,), "RMSNorm": (2, None, False), "GroupNorm": (1, 2),
     "BatchNorm2d": (2,), "InstanceNorm2d": (2,),
     "Unfold": (1,), "Fold": ((1, 2), 1),
+    "LocalResponseNorm": (2,), "BatchNorm2d": (2,), "InstanceNorm2d": (2,),
     "Threshold": (0.0, 1.0), "Softmax": (-1,), "Softmin": (-1,), "LogSoftmax": (-1,),
     **dict.fromkeys(
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "

@@ -121,7 +121,17 @@ INSTANCE_NORM = [
     row("", skewed(2, 3, 2, 1, 3), "InstanceNorm3d", 3, affine=True),
 ]
 
+# A weight of the neighbours that shows: PyTorch's first value is 1e-4.
+LOCAL_RESPONSE_NORM = [
+    row("", skewed(3, 5, 2), "LocalResponseNorm", 3, 0.9),
+    row("of an even size", skewed(3, 5, 2, 2), "LocalResponseNorm", 4, 0.9, 0.6, 2.0),
+    row("of single channels", skewed(3, 4, 2), "LocalResponseNorm", 1, alpha=0.5, beta=1.5),
+    row("of more than all channels", skewed(3, 3, 2), "LocalResponseNorm", 9, 0.9),
+    row("by default", skewed(2, 6, 2, 3), "LocalResponseNorm", 5),
+]
+
 NORMALIZATION = [
+    *LOCAL_RESPONSE_NORM,
     *INSTANCE_NORM,
     *BATCH_NORM,
     row("", skewed(4, 3), "LayerNorm", 3),

@@ -105,6 +105,7 @@ from xbackprop.nn.normalization import (
     InstanceNorm2d,
     InstanceNorm3d,
     LayerNorm,
+    LocalResponseNorm,
     RMSNorm,
 )
 from xbackprop.nn.padding import (
@@ -215,6 +216,7 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "LocalResponseNorm",
     # regularisation
     "Dropout",
     "Dropout1d",

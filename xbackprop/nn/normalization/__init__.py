@@ -4,6 +4,7 @@ from xbackprop.nn.normalization.batch_norm import BatchNorm1d, BatchNorm2d, Batc
 from xbackprop.nn.normalization.group_norm import GroupNorm
 from xbackprop.nn.normalization.instance_norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from xbackprop.nn.normalization.layer_norm import LayerNorm
+from xbackprop.nn.normalization.local_response_norm import LocalResponseNorm
 from xbackprop.nn.normalization.rms_norm import RMSNorm
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "InstanceNorm2d",
     "InstanceNorm3d",
     "LayerNorm",
+    "LocalResponseNorm",
     "RMSNorm",
 ]

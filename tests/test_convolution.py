@@ -137,6 +137,12 @@ def test_an_empty_batch_of_every_padding(xb_device: Device) -> None:
         assert not xb.to_host(layer.weight.grad).any()
 
 
+def test_same_adds_the_odd_zero_at_the_end(xb_device: Device) -> None:
+    layer = nn.Conv1d(1, 1, 2, padding="same", bias=False)
+    layer.load_state_dict({"weight": np.array([[[1, 10]]], np.float32)})
+    assert xb.to_host(layer(xb.asarray([[1.0, 2.0, 3.0]]))).tolist() == [[21, 32, 3]]
+
+
 def test_flops_count_products_and_sums() -> None:
     x, weight = draw(2, 4, 5, 6), draw(6, 2, 3, 2)
     options = ((2, 1), ((1, 1), (0, 2)), (1, 2), 2, "zeros")

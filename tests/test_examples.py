@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import xbackprop as xb
-from xbackprop.examples import classifier, deep_mlp, linear_unit, two_two_one
+from xbackprop.examples import classifier, convnet, deep_mlp, linear_unit, two_two_one
 
 FOLDER = Path(xb.__file__).with_name("examples")
 LESSONS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
@@ -231,3 +231,27 @@ def test_deep_network_learns_from_one_of_the_two_starts(xb_device, capsys):
     default, he = (float(line.split()[-1]) for line in lines)
     assert default == pytest.approx(math.log(10), abs=0.01)
     assert he < (1.0 if epochs == 5 else 2.0)
+
+
+# --- convnet ------------------------------------------------------------------------------
+
+
+def test_convolution_by_hand(xb_device):
+    rng = np.random.default_rng(0)
+    for image, w in ((5, 3), (8, 1), (4, 4), (6, 2)):
+        image, w = rng.normal(size=(image, image)), rng.normal(size=(w, w))
+        hand, library = convnet.by_hand(image, w), convnet.by_library(image, w)
+        for one, other in zip(hand, library, strict=True):
+            np.testing.assert_allclose(other.ravel(), one.ravel(), rtol=0, atol=1e-12)
+
+
+def test_convnet_learns_the_digits(xb_device, capsys):
+    convnet.main(epochs=10 if xb_device.kind == "cpu" else 2)
+    lines = capsys.readouterr().out.splitlines()
+    by_hand, by_library = (
+        [x.split("[")[1] for x in lines if word in x] for word in ("hand", "libr")
+    )
+    assert by_hand == by_library
+    assert len(by_hand) == 3
+    score = float(lines[-1].split()[2].strip("%"))
+    assert score > (95 if xb_device.kind == "cpu" else 60)

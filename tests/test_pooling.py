@@ -5,8 +5,10 @@ from typing import Any
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from needs_torch import import_torch
 from properties import few, on_two
 
 import xbackprop as xb
@@ -73,6 +75,100 @@ def test_max_pooling_takes_the_first_of_equals_and_the_last_nan(drawn: Any, xb_d
     np.testing.assert_array_equal(xb.to_host(output), expected)
     np.testing.assert_array_equal(xb.to_host(indices), places)
     np.testing.assert_allclose(xb.to_host(grad_input), expected_grad, rtol=0, atol=1e-12)
+
+
+@st.composite
+def mean_pools(draw: Any) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
+    x, options = draw(max_pools())
+    del options["dilation"]
+    x = np.random.default_rng(draw(st.integers(0, 99))).uniform(0.5, 2, size=x.shape)
+    further: dict[str, Any] = {"count_include_pad": draw(st.booleans())}
+    if x.ndim > 2:
+        further["divisor_override"] = draw(st.sampled_from([None, 3, -2]))
+    return x, options, further
+
+
+@on_two
+@given(drawn=mean_pools())
+@few
+def test_average_pooling_divides_by_what_it_counts(drawn: Any, xb_device: Any) -> None:
+    x, options, further = drawn
+    shape = x.shape[1:]
+    layer = getattr(nn, f"AvgPool{len(shape)}d")(**options, **further)
+    output, saved = layer.forward(xb.asarray(x, dtype=np.float64))
+    grad = np.random.default_rng(0).normal(size=output.shape)
+    grad_input = layer.backward(xb.asarray(grad, dtype=np.float64), saved)
+    expected, expected_grad = np.empty(output.shape), np.zeros(x.shape)
+    for place in np.ndindex(output.shape[1:]):
+        elements = window_of(place, shape, options)
+        with_padding = window_of(
+            tuple(place),
+            tuple(length + 2 * options["padding"] for length in shape),
+            options | {"padding": 0},
+        )
+        count = len(with_padding if further["count_include_pad"] else elements)
+        count = further.get("divisor_override") or count
+        expected[(0, *place)] = sum(x[(0, *index)] for index in elements) / count
+        for index in elements:
+            expected_grad[(0, *index)] += grad[(0, *place)] / count
+    np.testing.assert_allclose(xb.to_host(output), expected, rtol=1e-12)
+    np.testing.assert_allclose(xb.to_host(grad_input), expected_grad, rtol=0, atol=1e-12)
+
+
+@on_two
+@given(drawn=mean_pools(), norm=st.sampled_from([1.0, 2.0, 3.0, 0.5, -1.0]))
+@few
+def test_power_average_pooling_is_a_norm(drawn: Any, norm: float, xb_device: Any) -> None:
+    x, options, _ = drawn
+    shape = x.shape[1:]
+    options["padding"] = 0
+    given = {key: value for key, value in options.items() if key != "padding"}
+    layer = getattr(nn, f"LPPool{len(shape)}d")(norm, **given)
+    output, saved = layer.forward(xb.asarray(x, dtype=np.float64))
+    grad = np.random.default_rng(0).normal(size=output.shape)
+    grad_input = layer.backward(xb.asarray(grad, dtype=np.float64), saved)
+    expected, expected_grad = np.empty(output.shape), np.zeros(x.shape)
+    for place in np.ndindex(output.shape[1:]):
+        elements = window_of(place, shape, options)
+        values = np.array([x[(0, *index)] for index in elements])
+        scale = options["kernel_size"] ** len(shape) / len(elements)
+        y = (scale * (values**norm).sum()) ** (1 / norm)
+        expected[(0, *place)] = y
+        for index, value in zip(elements, values, strict=True):
+            derivative = scale * (value / y) ** (norm - 1)
+            expected_grad[(0, *index)] += grad[(0, *place)] * derivative
+    np.testing.assert_allclose(xb.to_host(output), expected, rtol=1e-12)
+    np.testing.assert_allclose(xb.to_host(grad_input), expected_grad, rtol=0, atol=1e-10)
+
+
+def test_half_floats_are_summed_in_float32(xb_device: Device) -> None:
+    x = xb.asarray(np.full((1, 4096), 10, np.float16), dtype=np.float16)
+    mean = nn.AvgPool1d(4096)(x)
+    assert mean.dtype == np.float16
+    assert xb.to_host(mean).tolist() == [[10.0]]
+
+
+@pytest.mark.torch_parity("MaxPool1d", "MaxPool2d", "MaxPool3d")
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_equals_and_nans_as_in_pytorch(ndim: int) -> None:
+    torch = import_torch()
+    rng = np.random.default_rng(ndim)
+    values = np.array([0.0, 1.0, 1.0, -np.inf, np.inf, np.nan])
+    for kinds in (2, 4, 6):
+        x = rng.choice(values[:kinds], size=(8, 2, *(6,) * ndim))
+        for arguments in ((2,), (3, 1, 1), (2, 2, 1, 2), (3, 2, 1, 1)):
+            name, is_ceil = f"MaxPool{ndim}d", arguments[-1] == 1
+            layer = getattr(nn, name)(*arguments, return_indices=True, ceil_mode=is_ceil)
+            theirs = getattr(torch.nn, name)(*arguments, return_indices=True, ceil_mode=is_ceil)
+            with xb.use_device("cpu"):
+                (output, indices), saved = layer.forward(x)
+                grad = layer.backward((np.ones_like(output), None), saved)
+            tensor = torch.tensor(x, requires_grad=True)
+            expected, places = theirs(tensor)
+            expected.sum().backward()
+            np.testing.assert_array_equal(output, expected.detach().numpy())
+            np.testing.assert_array_equal(indices, places.numpy())
+            np.testing.assert_array_equal(grad, tensor.grad.numpy())
 
 
 def test_indices_alone_leave_no_gradient(xb_device: Device) -> None:

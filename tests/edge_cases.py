@@ -123,6 +123,8 @@ POOLING = [
         *((f"{kind}Pool2d", (2, 1, 1)) for kind in ("Max", "Avg")),
         *((f"{kind}Pool3d", ((1, 1, 2), 1, (0, 0, 1))) for kind in ("Max", "Avg")),
         ("AvgPool1d", (3, 2, 1, True, False)),
+        ("AdaptiveAvgPool1d", (3,)),
+        ("AdaptiveMaxPool1d", (3,)),
         ("LPPool1d", (2, 2)),
         ("LPPool1d", (1, 2, 1)),
     )

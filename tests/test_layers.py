@@ -23,7 +23,13 @@ WITHOUT_FORMULA = {
     **dict.fromkeys(
         (
             f"xbackprop.nn.pooling.{op}_{direction}"
-            for op in ("maximum.max_pool", "average.avg_pool", "power.lp_pool")
+            for op in (
+                "maximum.max_pool",
+                "average.avg_pool",
+                "power.lp_pool",
+                "adaptive_average.adaptive_avg_pool",
+                "adaptive_maximum.adaptive_max_pool",
+            )
             for direction in ("forward", "backward")
         ),
         "windows with options; test_pooling.py compares with loops over all their elements",

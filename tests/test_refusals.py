@@ -219,6 +219,17 @@ REFUSED = [
     *((f"{kind}Pool1d", arguments, [(1, 5)], ValueError, f"with kernel_size={arguments[0]} has no "
        "room in x of shape (1, 5)", RAISES) for kind, arguments in (
           ("Max", (6,)), ("Max", (2, 1, 0, 5)), ("Avg", (6,)))),
+    *((f"Adaptive{kind}Pool{n}d", (size,), None, error, f"expects output_size {message}", RAISES)
+      for kind in ("Avg", "Max") for n in (1, 2, 3) for size, error, message in (
+          (-1, ValueError, ">= 0; got -1"), (2.0, TypeError, "of ints"),
+          ("a", TypeError, "of ints"),
+          (True, TypeError, "of ints"), (None, TypeError, "of ints"),
+          ((2,) * (n % 3 + 1), ValueError, f"of one int or {n}; got {n % 3 + 1}"))),
+    *((f"Adaptive{kind}Pool{n}d", (2,), [shape], ValueError, message, RAISES)
+      for kind in ("Avg", "Max") for n in (1, 2, 3) for shape, message in (
+          ((4,) * n, "expects x of shape (batch, channels, "),
+          ((4,) * (n + 3), "expects x of shape (batch, channels, "),
+          ((2, 2, *(0,) * n), "has nothing to pool in x of shape (2, 2, 0"))),
     ("LPPool2d", (2, 6), [(1, 5, 6)], ValueError, "has no room in x of shape (1, 5, 6)", RAISES),
     *((f"{kind}Pool{n}d", arguments, [shape], ValueError, f"{kind}Pool{n}d expects x of shape (bat",
        RAISES) for kind, arguments in (("Max", (2,)), ("Avg", (2,)), ("LP", (2, 2)))
@@ -283,6 +294,7 @@ FLOAT_LAYERS = {
         "Softplus GELU SiLU Mish Hardswish GLU Hardshrink Softshrink Tanhshrink Softmax2d "
         "Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split(), ()),
     **{f"{kind}Pool{n}d": (1,) for kind in ("Max", "Avg") for n in (1, 2, 3)},
+    **{f"Adaptive{kind}Pool{n}d": (1,) for kind in ("Avg", "Max") for n in (1, 2, 3)},
     **{f"LPPool{n}d": (2, 1) for n in (1, 2, 3)},
     "PixelShuffle": (1,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
     "ConstantPad2d": (1, 0), **dict.fromkeys(

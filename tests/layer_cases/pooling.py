@@ -40,4 +40,9 @@ POOLING = [
     *(row(f"LPPool{n}d", 4, 3, 2, True) for n in (1, 2, 3)),
     row("LPPool1d", 1, 2, 1, sample=True),
     row("LPPool2d", 2, (2, 3), (1, 2), sample=True),
+    *(row(f"Adaptive{kind}Pool{n}d", 2) for kind in ("Avg", "Max") for n in (1, 2, 3)),
+    *(row(f"Adaptive{kind}Pool{n}d", 4) for kind in ("Avg", "Max") for n in (1, 2, 3)),
+    *(row(f"Adaptive{kind}Pool2d", (None, 8)) for kind in ("Avg", "Max")),
+    *(row(f"Adaptive{kind}Pool3d", (7, 1, None), sample=True) for kind in ("Avg", "Max")),
+    *(row(f"AdaptiveMaxPool{n}d", 3, return_indices=True) for n in (1, 2, 3)),
 ]

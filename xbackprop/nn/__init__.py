@@ -104,6 +104,12 @@ from xbackprop.nn.padding import (
     ZeroPad3d,
 )
 from xbackprop.nn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
@@ -187,6 +193,12 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     # regularisation
     "Dropout",
     "Dropout1d",

@@ -6,7 +6,7 @@ from typing import Any
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from needs_torch import import_torch
 from properties import few, on_two
@@ -88,8 +88,15 @@ def mean_pools(draw: Any) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
     return x, options, further
 
 
+# Windows that differ in what they count: at the start, at the end, and beyond the padding.
+UNEQUAL = {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}
+SIX = np.arange(1.0, 7.0)[None]
+
+
 @on_two
 @given(drawn=mean_pools())
+@example(drawn=(SIX, UNEQUAL, {"count_include_pad": True}))
+@example(drawn=(SIX, UNEQUAL, {"count_include_pad": False}))
 @few
 def test_average_pooling_divides_by_what_it_counts(drawn: Any, xb_device: Any) -> None:
     x, options, further = drawn
@@ -117,11 +124,12 @@ def test_average_pooling_divides_by_what_it_counts(drawn: Any, xb_device: Any) -
 
 @on_two
 @given(drawn=mean_pools(), norm=st.sampled_from([1.0, 2.0, 3.0, 0.5, -1.0]))
+@example(drawn=(SIX, UNEQUAL, {}), norm=2.0)
 @few
 def test_power_average_pooling_is_a_norm(drawn: Any, norm: float, xb_device: Any) -> None:
     x, options, _ = drawn
     shape = x.shape[1:]
-    options["padding"] = 0
+    options = options | {"padding": 0}
     given = {key: value for key, value in options.items() if key != "padding"}
     layer = getattr(nn, f"LPPool{len(shape)}d")(norm, **given)
     output, saved = layer.forward(xb.asarray(x, dtype=np.float64))

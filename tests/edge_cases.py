@@ -129,12 +129,21 @@ PADDING = [
 
 POOLING = [
     EdgeRow(
-        f"MaxPool{n}d(2, 1, 1)",
-        lambda n=n: getattr(nn, f"MaxPool{n}d")(2, 1, 1),
-        lambda torch, n=n: getattr(torch.nn, f"MaxPool{n}d")(2, 1, 1),
-        lambda x, n=n: (x.reshape(len(x), 1, *(1,) * (n - 1), -1),),
+        f"{name}{arguments}",
+        lambda name=name, arguments=arguments: getattr(nn, name)(*arguments),
+        lambda torch, name=name, arguments=arguments: getattr(torch.nn, name)(*arguments),
+        lambda x, name=name: (x.reshape(len(x), 1, *(1,) * (int(name[-2]) - 1), -1),),
     )
-    for n in (1, 2, 3)
+    for name, arguments in (
+        *((f"{kind}Pool1d", (2, 1, 1)) for kind in ("Max", "Avg")),
+        *((f"{kind}Pool2d", (2, 1, 1)) for kind in ("Max", "Avg")),
+        *((f"{kind}Pool3d", ((1, 1, 2), 1, (0, 0, 1))) for kind in ("Max", "Avg")),
+        ("AvgPool1d", (3, 2, 1, True, False)),
+        ("AdaptiveAvgPool1d", (3,)),
+        ("AdaptiveMaxPool1d", (3,)),
+        ("LPPool1d", (2, 2)),
+        ("LPPool1d", (1, 2, 1)),
+    )
 ]
 
 EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION, *PADDING, *POOLING]

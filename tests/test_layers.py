@@ -22,10 +22,17 @@ WITHOUT_FORMULA = {
     "(test_ops.py) says what they must give",
     **dict.fromkeys(
         (
-            "xbackprop.nn.pooling.maximum.max_pool_forward",
-            "xbackprop.nn.pooling.maximum.max_pool_backward",
+            f"xbackprop.nn.pooling.{op}_{direction}"
+            for op in (
+                "maximum.max_pool",
+                "average.avg_pool",
+                "power.lp_pool",
+                "adaptive_average.adaptive_avg_pool",
+                "adaptive_maximum.adaptive_max_pool",
+            )
+            for direction in ("forward", "backward")
         ),
-        "a choice within windows; test_pooling.py compares it with loops over all elements",
+        "windows with options; test_pooling.py compares with loops over all their elements",
     ),
     "xbackprop.nn.losses.ctc.ctc_loss_forward": "a recursion over time; test_losses.py compares it "
     "with the sum over all alignments, one by one",

@@ -365,25 +365,51 @@ REFUSED = [
       for name in ("ReflectionPad1d", "ReplicationPad1d", "CircularPad1d")),
     # pooling
     *((name, arguments, None, error, f"{name} expects {message}", RAISES)
-      for name in ("MaxPool1d", "MaxPool2d", "MaxPool3d")
+      for name in (f"{kind}Pool{n}d" for kind in ("Max", "Avg") for n in (1, 2, 3))
       for arguments, error, message in (
           ((0,), ValueError, "kernel_size >= 1; got 0"),
           ((2, 0), ValueError, "stride >= 1; got 0"),
           ((2, 1, -1), ValueError, "padding >= 0; got -1"),
           ((2, 1, 2), ValueError, "padding of at most half the kernel; got padding=2 and kernel_s"),
-          ((2, 1, 0, 0), ValueError, "dilation >= 1; got 0"),
           ((2.0,), TypeError, "kernel_size to be an int or"),
           (("a",), TypeError, "kernel_size to be an int or"),
           ((True,), TypeError, "kernel_size to be an int or"),
           ((None,), TypeError, "kernel_size to be an int or"))),
+    *((f"MaxPool{n}d", (2, 1, 0, 0), None, ValueError, "dilation >= 1; got 0", RAISES)
+      for n in (1, 2, 3)),
+    *((name, (2, None, 0, False, True, value), None, error, f"{name} expects divisor_override "
+       f"{text}", RAISES) for name in ("AvgPool2d", "AvgPool3d") for value, error, text in (
+          (0, ValueError, "other than 0"), (1.5, TypeError, "to be an int or None; got float"),
+          (True, TypeError, "to be an int or None; got bool"))),
+    *((f"LPPool{n}d", arguments, None, error, message, does) for n in (1, 2, 3)
+      for arguments, error, message, does in (
+          ((0, 2), ValueError, "expects a finite norm_type other than 0; got 0", RAISES),
+          ((INF, 2), ValueError, "expects a finite norm_type other than 0", ACCEPTS),
+          (("a", 2), TypeError, "expects norm_type to be a number; got str", RAISES),
+          ((2, 0), ValueError, "expects kernel_size >= 1; got 0", RAISES),
+          ((2, 2, 0), ValueError, "expects stride >= 1; got 0", RAISES))),
     ("MaxPool1d", ((2, 2),), None, ValueError, "expects kernel_size of one int or 1; got 2",
      RAISES),
     ("MaxPool2d", ((2, 2, 2),), None, ValueError, "kernel_size of one int or 2; got 3", RAISES),
     ("MaxPool2d", (3, 1, 2, 2), None, ValueError, "padding of at most half the kernel", RAISES),
-    *(("MaxPool1d", arguments, [(1, 5)], ValueError, f"with kernel_size={arguments[0]} has no room "
-       "in x of shape (1, 5)", RAISES) for arguments in ((6,), (2, 1, 0, 5))),
-    *((f"MaxPool{n}d", (2,), [shape], ValueError, f"MaxPool{n}d expects x of shape (batch, channel",
-       RAISES) for n in (1, 2, 3) for shape in ((4,) * n, (4,) * (n + 3))),
+    *((f"{kind}Pool1d", arguments, [(1, 5)], ValueError, f"with kernel_size={arguments[0]} has no "
+       "room in x of shape (1, 5)", RAISES) for kind, arguments in (
+          ("Max", (6,)), ("Max", (2, 1, 0, 5)), ("Avg", (6,)))),
+    *((f"Adaptive{kind}Pool{n}d", (size,), None, error, f"expects output_size {message}", RAISES)
+      for kind in ("Avg", "Max") for n in (1, 2, 3) for size, error, message in (
+          (-1, ValueError, ">= 0; got -1"), (2.0, TypeError, "of ints"),
+          ("a", TypeError, "of ints"),
+          (True, TypeError, "of ints"), (None, TypeError, "of ints"),
+          ((2,) * (n % 3 + 1), ValueError, f"of one int or {n}; got {n % 3 + 1}"))),
+    *((f"Adaptive{kind}Pool{n}d", (2,), [shape], ValueError, message, RAISES)
+      for kind in ("Avg", "Max") for n in (1, 2, 3) for shape, message in (
+          ((4,) * n, "expects x of shape (batch, channels, "),
+          ((4,) * (n + 3), "expects x of shape (batch, channels, "),
+          ((2, 2, *(0,) * n), "has nothing to pool in x of shape (2, 2, 0"))),
+    ("LPPool2d", (2, 6), [(1, 5, 6)], ValueError, "has no room in x of shape (1, 5, 6)", RAISES),
+    *((f"{kind}Pool{n}d", arguments, [shape], ValueError, f"{kind}Pool{n}d expects x of shape (bat",
+       RAISES) for kind, arguments in (("Max", (2,)), ("Avg", (2,)), ("LP", (2, 2)))
+      for n in (1, 2, 3) for shape in ((4,) * n, (4,) * (n + 3))),
     ("MaxPool1d", (1, 1), [(2, 2, 0)], ValueError, "has no room in x of shape (2, 2, 0)", RAISES),
 ]  # fmt: skip
 
@@ -447,7 +473,9 @@ FLOAT_LAYERS = {
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "
         "Softplus GELU SiLU Mish Hardswish GLU Hardshrink Softshrink Tanhshrink Softmax2d "
         "Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split(), ()),
-    **{f"MaxPool{n}d": (1,) for n in (1, 2, 3)},
+    **{f"{kind}Pool{n}d": (1,) for kind in ("Max", "Avg") for n in (1, 2, 3)},
+    **{f"Adaptive{kind}Pool{n}d": (1,) for kind in ("Avg", "Max") for n in (1, 2, 3)},
+    **{f"LPPool{n}d": (2, 1) for n in (1, 2, 3)},
     "PixelShuffle": (1,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
     "ConstantPad2d": (1, 0), **dict.fromkeys(
         "ZeroPad2d ReflectionPad2d ReplicationPad2d CircularPad2d".split(), (1,)),

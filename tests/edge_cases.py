@@ -146,7 +146,6 @@ POOLING = [
     )
 ]
 
-EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION, *PADDING, *POOLING]
 NORMALIZATION += [
     EdgeRow(
         f"LocalResponseNorm({size}, {alpha})",
@@ -157,7 +156,7 @@ NORMALIZATION += [
     for size, alpha in ((3, 1e-4), (2, 1))
 ]
 
-EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION]
+EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION, *PADDING, *POOLING]
 
 SIGMOID_AT_MINUS_89 = (
     "PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is 2e-39"

@@ -467,7 +467,7 @@ FLOAT_LAYERS = {
     "LayerNorm": (2,), "RMSNorm": (2, None, False), "GroupNorm": (1, 2),
     "BatchNorm2d": (2,), "InstanceNorm2d": (2,),
     "Unfold": (1,), "Fold": ((1, 2), 1),
-    "LocalResponseNorm": (2,), "BatchNorm2d": (2,), "InstanceNorm2d": (2,),
+    "LocalResponseNorm": (2,),
     "Threshold": (0.0, 1.0), "Softmax": (-1,), "Softmin": (-1,), "LogSoftmax": (-1,),
     **dict.fromkeys(
         "ReLU6 Hardtanh LeakyReLU PReLU RReLU ELU CELU SELU LogSigmoid Hardsigmoid Softsign "

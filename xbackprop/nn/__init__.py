@@ -208,6 +208,7 @@ __all__ = [
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    "LocalResponseNorm",
     # padding
     "ConstantPad1d",
     "ConstantPad2d",
@@ -228,7 +229,6 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
-    "LocalResponseNorm",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",

@@ -61,7 +61,7 @@ def unpad_axes(grad: Array, widths: Widths, mode: str) -> Array:
         return grad[_inside(grad.shape[grad.ndim - len(widths) :], widths)]
     for axis, width in enumerate(widths, grad.ndim - len(widths)):
         if any(width):
-            grad = _unpad_axis(grad, axis, *width, mode)
+            grad = unextend_axis(grad, axis, *width, _NUMPY_MODES[mode])
     return grad
 
 
@@ -70,18 +70,52 @@ def _inside(lengths: Sequence[int], widths: Widths) -> tuple[object, ...]:
     return (..., *(slice(before, n - after) for n, (before, after) in axes))
 
 
-def _unpad_axis(grad: Array, axis: int, before: int, after: int, mode: str) -> Array:
-    moved = grad.swapaxes(0, axis)
-    length = moved.shape[0] - before - after
-    inner = moved[before : before + length].copy()
-    first, last = moved[:before], moved[before + length :]
+def unextend_axis(grad: Array, axis: int, before: int, after: int, mode: str) -> Array:
+    """Add both ends of an extended axis to the elements that they were taken from.
+
+    Parameters
+    ----------
+    grad : array
+        Of the extended shape.
+    axis : int
+        The axis, counted from 0.
+    before, after : int
+        By how much it was extended.
+    mode : {"reflect", "edge", "wrap"}
+        NumPy's word for what was put there.
+
+    Returns
+    -------
+    array
+        A fresh one, shorter by ``before + after`` along the axis.
+    """
+    length = grad.shape[axis] - before - after
+    inner = grad[along(axis, slice(before, before + length))].copy()
+    ends = (slice(0, before), slice(before + length, None))
+    sources = extension_sources(axis, length, before, after, mode)
+    for source, end, width in zip(sources, ends, (before, after), strict=True):
+        if width:
+            part = grad[along(axis, end)]
+            inner[source] += part.sum(axis=axis, keepdims=True) if mode == "edge" else part
+    return inner
+
+
+def extension_sources(
+    axis: int, length: int, before: int, after: int, mode: str
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return where the elements of both ends come from, in the order in which they stand there."""
     if mode == "reflect":
-        inner[1 : 1 + before] += first[::-1]
-        inner[length - 1 - after : length - 1] += last[::-1]
-    elif mode == "replicate":
-        inner[:1] += first.sum(axis=0, keepdims=True)
-        inner[length - 1 :] += last.sum(axis=0, keepdims=True)
+        # The stop of the last is -1 where all is mirrored, which a slice would count from the end.
+        last = length - 2 - after
+        left, right = slice(before, 0, -1), slice(length - 2, None if last < 0 else last, -1)
+        right = right if after else slice(0, 0)
+    elif mode == "edge":
+        left, right = slice(0, 1), slice(length - 1, length)
     else:
-        inner[length - before :] += first
-        inner[:after] += last
-    return inner.swapaxes(0, axis)
+        left, right = slice(length - before, length), slice(0, after)
+    return along(axis, left), along(axis, right)
+
+
+def along(axis: int, part: slice) -> tuple[slice, ...]:
+    """Return an index that takes a part of one axis, and all of those before and behind it."""
+    return (slice(None),) * axis + (part,)

@@ -8,6 +8,7 @@ from xbackprop.module import Module, describe_layer
 from xbackprop.nn.activations import check_float
 from xbackprop.nn.padding.constant import constant_pad_backward, constant_pad_forward
 from xbackprop.nn.padding.widths import Widths, check_image, check_padding, widths_of
+from xbackprop.ops.padding import extension_sources, unextend_axis
 
 
 @op(formula="output = take(x, pad(arange(x.shape[axis]), (before, after), mode), axis)")
@@ -37,7 +38,7 @@ def extension_forward(x: Array, axis: int, before: int, after: int, mode: str) -
     ``after`` times. Its gradient is the sum over these places, added side by side as slices.
     """
     xp = get_array_module(x)
-    left, right = _sources(axis, x.shape[axis], before, after, mode)
+    left, right = extension_sources(axis, x.shape[axis], before, after, mode)
     parts = [x[left], x, x[right]]
     if mode == "edge":
         parts[0] = xp.repeat(parts[0], before, axis=axis)
@@ -52,35 +53,7 @@ def extension_forward(x: Array, axis: int, before: int, after: int, mode: str) -
 )
 def extension_backward(grad_output: Array, axis: int, before: int, after: int, mode: str) -> Array:
     """Return the sum of the gradients of an element's places."""
-    length = grad_output.shape[axis] - before - after
-    grad_input = grad_output[_along(axis, slice(before, before + length))].copy()
-    left, right = _sources(axis, length, before, after, mode)
-    ends = (slice(0, before), slice(before + length, None))
-    for source, end, width in zip((left, right), ends, (before, after), strict=True):
-        if width:
-            grad = grad_output[_along(axis, end)]
-            grad_input[source] += grad.sum(axis=axis, keepdims=True) if mode == "edge" else grad
-    return grad_input
-
-
-def _sources(
-    axis: int, length: int, before: int, after: int, mode: str
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return where the elements of both sides come from, in the order in which they stand there."""
-    if mode == "reflect":
-        # The stop of the last is -1 where all is mirrored, which a slice would count from the end.
-        last = length - 2 - after
-        left, right = slice(before, 0, -1), slice(length - 2, None if last < 0 else last, -1)
-        right = right if after else slice(0, 0)
-    elif mode == "edge":
-        left, right = slice(0, 1), slice(length - 1, length)
-    else:
-        left, right = slice(length - before, length), slice(0, after)
-    return _along(axis, left), _along(axis, right)
-
-
-def _along(axis: int, part: slice) -> tuple[slice, ...]:
-    return (slice(None),) * axis + (part,)
+    return unextend_axis(grad_output, axis, before, after, mode)
 
 
 class _Extension(Module):

@@ -202,8 +202,7 @@ def _prepare(trainer: "Trainer", state: State) -> Callable[[], None]:
         for key, values in grads.items():
             parameters[key].accumulate(to_device(values, parameters[key].device))
         stepper = trainer.stepper
-        stepper.steps, trainer.epochs = counts
-        stepper.epoch = trainer.epochs + 1
+        stepper.steps, stepper.epochs = counts
         stepper.group.restore(group)
         trainer.history = rows
         trainer.progress, trainer.resumed_fit = None, training["fit"]

@@ -70,8 +70,9 @@ class CheckpointFolder:
         self.folder.mkdir(exist_ok=True)
         path = self._path_of(trainer.steps)
         trainer.save(path, counters=counters)
-        kept = {path, *self.newest_first()[: self.keep], self.best(trainer.history)}
-        for old in self.newest_first():
+        files = self.newest_first()
+        kept = {path, *files[: self.keep], self.best(trainer.history)}
+        for old in files:
             if old not in kept:
                 # Somebody else may have tidied up; what is left over is deleted the next time.
                 with contextlib.suppress(OSError):

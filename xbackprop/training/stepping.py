@@ -30,8 +30,8 @@ class Stepper:
     ----------
     steps : int
         Updates asked for.
-    epoch : int
-        Number of the running epoch, for messages.
+    epochs : int
+        Epochs finished.
     nonfinite_step : int or None
         With ``on_nan="stop"``: the step from which on nothing was changed.
     """
@@ -63,7 +63,7 @@ class Stepper:
         self.scheduler = scheduler
         self.group = Accumulation(loss_fn, accumulation_steps)
         self.steps = 0
-        self.epoch = 1
+        self.epochs = 0
         self.nonfinite_step: int | None = None
         optimizer.skip_nonfinite = True
         optimizer.stop_at_nonfinite = on_nan != "skip"
@@ -116,7 +116,7 @@ class Stepper:
             return
         raise NonFiniteError(
             f"the loss or a gradient became NaN or infinite at step {step} "
-            f"(epoch {self.epoch}); the weights from before that step are kept. "
+            f"(epoch {self.epochs + 1}); the weights from before that step are kept. "
             "Lower the learning rate, clip gradients, or check the data and the labels."
         )
 

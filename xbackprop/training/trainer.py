@@ -123,7 +123,6 @@ class Trainer:
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.count_correct = count_correct
-        self.epochs = 0
         self.history: list[EpochMetrics] = []
         self.progress: FitProgress | None = None
         self.resumed_fit: dict[str, Any] | None = None
@@ -133,6 +132,11 @@ class Trainer:
     def steps(self) -> int:
         """Updates asked for so far."""
         return self.stepper.steps
+
+    @property
+    def epochs(self) -> int:
+        """Epochs finished so far."""
+        return self.stepper.epochs
 
     @property
     def nonfinite_step(self) -> int | None:
@@ -299,8 +303,7 @@ class Trainer:
     def _finish_epoch(
         self, progress: FitProgress, test: tuple[Any, Any] | None, started: float
     ) -> EpochMetrics:
-        self.epochs += 1
-        self.stepper.epoch = self.epochs + 1
+        self.stepper.epochs += 1
         trained_loss, trained_accuracy = progress.means.read()
         skipped = progress.skipped + self.optimizer.count_skipped_steps()
         tested = None if test is None else self.evaluate(*test)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from xbackprop.backend.device import DeviceChoice
-from xbackprop.cli.datasets import data_config
 from xbackprop.cli.errors import FAILED, CommandError
 from xbackprop.cli.options import TrainOptions
 from xbackprop.cli.run import Run, build_run, make_config
@@ -41,7 +40,8 @@ def resume_run(options: TrainOptions, choice: DeviceChoice, split: Split) -> tup
     config = read_config(folder)
     remove_leftovers(folder)
     run = build_run(options, choice, split, lambda: folder)
-    _check_data(config.get("data"), data_config(split, options.data), options.data)
+    new_config = make_config(run)
+    _check_data(config.get("data"), new_config["data"], options.data)
     try:
         path, damaged = run.checkpoints.resume(run.trainer)
     except CheckpointError as error:
@@ -50,7 +50,6 @@ def resume_run(options: TrainOptions, choice: DeviceChoice, split: Split) -> tup
         raise CommandError(
             f"--epochs {options.epochs}: the run has done {run.trainer.epochs} epochs already"
         )
-    new_config = make_config(run)
     remarks = [f"damaged   {error}" for error in damaged]
     remarks += _compare_versions(config.get("versions"), new_config["versions"])
     where = "from the beginning: no checkpoint had been written"

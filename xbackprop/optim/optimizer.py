@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array
-from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.backend.transfer import to_device
 from xbackprop.module import Parameter, UninitializedParameter
 from xbackprop.module.parameter import clock
 from xbackprop.optim.flat import FlatGroup
@@ -297,7 +297,7 @@ class Optimizer:
 
         Reads one scalar back from the device, and forgets it when it tells of a skipped step.
         """
-        call = int(self._bad_call if isinstance(self._bad_call, int) else to_host(self._bad_call))
+        call = int(host_value(self._bad_call))
         if call < 0:
             return None
         self._bad_call = -1
@@ -305,7 +305,7 @@ class Optimizer:
 
     def count_skipped_steps(self) -> int:
         """Return how many steps were skipped since the last call of this; reads one scalar back."""
-        skipped = self._skipped if isinstance(self._skipped, int) else int(to_host(self._skipped))
+        skipped = int(host_value(self._skipped))
         self._skipped = 0
         return skipped
 

@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 import pytest
+from command_line import call, metrics_of
 
 import xbackprop as xb
-from xbackprop.cli.main import main
 
 QUICK = ["train", "--hidden", "16", "--epochs", "2", "--batch-size", "128"]
 
@@ -27,12 +27,6 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     xb.set_device(before)
 
 
-def call(capsys, *arguments):
-    code = main(list(arguments))
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
 def spawn(tmp_path, *arguments, **environment):
     return subprocess.Popen(
         [sys.executable, "-m", "xbackprop", *arguments],
@@ -42,11 +36,6 @@ def spawn(tmp_path, *arguments, **environment):
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def metrics_of(folder):
-    text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def csv(tmp_path, text, name="table.csv"):

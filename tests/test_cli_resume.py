@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import call, metrics_of
+from reliability.crash import bits_of
 
 import xbackprop as xb
-from xbackprop.cli.main import main
 
 RUN = ["train", "--hidden", "16", "--epochs", "5", "--batch-size", "128", "--quiet"]
 
@@ -26,27 +27,6 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     yield
     monkeypatch.undo()
     xb.set_device(before)
-
-
-def call(capsys, *arguments):
-    code = main(list(arguments))
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def result(folder):
-    """What two equal runs have in common, to the last bit."""
-    saved = xb.load(folder / "model.safetensors")
-    arrays = {**saved.model.state_dict(), **saved.model.extra_state()}
-    for number, entry in saved.optimizer_state["state"].items():
-        arrays |= {f"{number} {name}": value for name, value in entry.items()}
-    bits = {name: getattr(value, "tobytes", lambda v=value: v)() for name, value in arrays.items()}
-    return bits, (folder / "metrics.jsonl").read_bytes(), saved.counters
-
-
-def metrics_of(folder):
-    text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def stop_after(monkeypatch, steps, number=signal.SIGINT):
@@ -84,7 +64,7 @@ def test_a_stopped_run_goes_on(capsys, tmp_path, monkeypatch, steps, options):
     shutil.move("stopped", "moved")
     code, out, err = call(capsys, "train", "--resume", "moved", "--quiet")
     assert (code, err) == (0, "")
-    assert result(tmp_path / "moved") == result(tmp_path / "whole")
+    assert bits_of(tmp_path / "moved") == bits_of(tmp_path / "whole")
     assert json.loads((tmp_path / "moved" / "config.json").read_text())["seed"] == 0
 
 
@@ -100,7 +80,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_or_from_nothing(capsys, tmp_pa
         code, out, err = call(capsys, "train", "--resume", "killed")
         assert (code, err) == (0, "")
         assert ("from the beginning" in out) is (kept == 0)
-        assert result(tmp_path / "killed") == result(tmp_path / "whole")
+        assert bits_of(tmp_path / "killed") == bits_of(tmp_path / "whole")
         assert not list(tmp_path.rglob("*.tmp"))
         shutil.rmtree("killed")
 
@@ -111,7 +91,7 @@ def test_a_finished_run_is_made_longer(capsys, tmp_path):
     for _ in range(2):  # and is then finished
         code, *_ = call(capsys, "train", "--resume", "short", "--epochs", "8", "--quiet")
         assert code == 0
-    assert result(tmp_path / "short") == result(tmp_path / "whole")
+    assert bits_of(tmp_path / "short") == bits_of(tmp_path / "whole")
     code, _, err = call(capsys, "train", "--resume", "short", "--epochs", "7")
     assert (code, err.count("\n")) == (2, 1)
     assert "has done 8 epochs already" in err
@@ -125,11 +105,10 @@ def test_on_another_device(capsys, tmp_path):
     assert "cpu (asked for by --device)" in out
     code, out, _ = call(capsys, "train", "--resume", "half")
     assert "cpu (asked for by the run)" in out
-    expected, received = result(tmp_path / "whole"), result(tmp_path / "half")
+    expected, received = bits_of(tmp_path / "whole"), bits_of(tmp_path / "half")
     assert received[0].keys() == expected[0].keys()
     rows = [
-        [json.loads(line)["test_accuracy"] for line in text.splitlines()]
-        for text in (expected[1], received[1])
+        [row["test_accuracy"] for row in metrics_of(tmp_path / name)] for name in ("whole", "half")
     ]
     assert rows[0] == rows[1]
 
@@ -257,4 +236,4 @@ def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(capsys, tmp_path, 
     assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == before
     call(capsys, *RUN, "--epochs", "4", "--out", "whole")
     assert call(capsys, "train", "--resume", "run", "--epochs", "4", "--quiet")[0] == 0
-    assert result(tmp_path / "run") == result(tmp_path / "whole")
+    assert bits_of(tmp_path / "run") == bits_of(tmp_path / "whole")

@@ -174,6 +174,36 @@ def uniform(
     return initial(shape, float_dtype(dtype), draw, device)
 
 
+def normal(
+    shape: tuple[int, ...],
+    std: float,
+    *,
+    rng: RandomSource = None,
+    dtype: Any = None,
+    device: str | Device | None = None,
+) -> Array:
+    """Draw from the normal distribution with mean 0.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the result.
+    std : float
+        Standard deviation.
+    rng, dtype, device
+        As :func:`uniform`.
+
+    Returns
+    -------
+    array
+    """
+
+    def draw() -> np.ndarray:
+        return as_generator(rng).normal(0.0, std, size=shape)
+
+    return initial(shape, float_dtype(dtype), draw, device)
+
+
 def kaiming_uniform(
     shape: tuple[int, ...],
     fan_in: int,

@@ -12,6 +12,7 @@ from layer_cases.distances import DISTANCES
 from layer_cases.dropout import DROPOUT
 from layer_cases.linear import LINEAR
 from layer_cases.losses import LOSSES
+from layer_cases.models import MODELS
 from layer_cases.normalization import NORMALIZATION
 from layer_cases.padding import PADDING
 from layer_cases.pooling import POOLING
@@ -30,5 +31,6 @@ CASES = [
     *DROPOUT,
     *DISTANCES,
     *CONTAINERS,
+    *MODELS,
     *LOSSES,
 ]

@@ -42,10 +42,14 @@ def walk_buffers(module: "Module", *, persistent: bool) -> Iterator[tuple[str, A
 
 
 def state_dict(module: "Module") -> dict[str, np.ndarray]:
-    """Return host copies of parameters and persistent buffers."""
-    state = {path: _host_copy(parameter.data) for path, parameter in walk_parameters(module)}
-    for path, array in walk_buffers(module, persistent=True):
-        state[path] = _host_copy(array)
+    """Return host copies of parameters and persistent buffers, module by module as in PyTorch."""
+    state: dict[str, np.ndarray] = {}
+    for path, part in walk(module):
+        start = f"{path}." if path else ""
+        for name, parameter in part.own_parameters():
+            state[start + name] = _host_copy(parameter.data)
+        for name, array in part.own_buffers(persistent=True):
+            state[start + name] = _host_copy(array)
     return state
 
 

@@ -143,6 +143,7 @@ from xbackprop.nn.pooling import (
     MaxPool3d,
 )
 from xbackprop.nn.reshape import Flatten, Unflatten
+from xbackprop.nn.resnet import BasicBlock, ResNet
 from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 
 __all__ = [
@@ -259,6 +260,9 @@ __all__ = [
     "Parallel",
     "Concat",
     "Recompute",
+    # models
+    "BasicBlock",
+    "ResNet",
     # losses
     "Loss",
     "MSELoss",

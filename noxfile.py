@@ -170,6 +170,16 @@ def reliability(session: nox.Session) -> None:
     session.run("python", "-m", "reliability.table", env=env)
 
 
+@nox.session
+def accuracy(session: nox.Session) -> None:
+    """Train on well-known data from the command line; write the figures that README quotes."""
+    session.install(".[cli,mnist]")
+    out = os.path.join("tests", "accuracy", "results", "images.json")
+    env = {"PYTHONPATH": "tests"}
+    session.run("python", "-m", "accuracy.images", "--out", out, env=env)
+    session.run("python", "-m", "accuracy.table", env=env)
+
+
 @torch_session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, or those named: `nox -s bench -- two_two_one`."""

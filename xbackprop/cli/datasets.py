@@ -1,6 +1,7 @@
 """The data of a run, from the options that name it."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,16 @@ def load_split(options: TrainOptions) -> Split:
         Whatever is wrong with the file, with its name, line and column.
     """
     _refuse_columns(options)
+    takes_images = options.model != "mlp"
     try:
-        return load_dataset(
+        split = load_dataset(
             options.data,
             target=options.target,
             features=None if options.features is None else list(options.features),
             regression=options.regression,
+            flatten=not takes_images,
         )
+        return _as_images(split, options) if takes_images else split
     except DataError as error:
         message = str(error)
         for words, ours in _WORDS:
@@ -55,6 +59,19 @@ def load_split(options: TrainOptions) -> Split:
     except OSError as error:  # a name too long, a folder that may not be read
         reason = error.strerror or error
         raise CommandError(f"--data: {options.data}: cannot be read ({reason})") from error
+
+
+def _as_images(split: Split, options: TrainOptions) -> Split:
+    """Return samples with an axis of channels; refuse what has no height and width."""
+    axes = split.x_train.ndim
+    if axes == 3:
+        return replace(split, x_train=split.x_train[:, None], x_test=split.x_test[:, None])
+    if axes == 4:
+        return split
+    raise CommandError(
+        f"--model {options.model} expects images, of shape (samples, height, width) or (samples, "
+        f"channels, height, width); {options.data} has {describe_sample(split)}. Use --model mlp"
+    )
 
 
 def _refuse_columns(options: TrainOptions) -> None:
@@ -78,15 +95,19 @@ def _refuse_columns(options: TrainOptions) -> None:
 
 def describe_split(split: Split) -> str:
     """Return a data set in a line."""
-    shape = split.x_train.shape[1:]
-    size = f"{shape[0]} features" if len(shape) == 1 else "shape " + " x ".join(map(str, shape))
     kind = (
         f"{split.y_train.shape[1]} target{'s' * (split.y_train.shape[1] > 1)}"
         if split.num_classes is None
         else f"{split.num_classes} classes"
     )
     parts = f"{len(split.x_train)} training and {len(split.x_test)} test samples"
-    return f"{split.name}: {parts}, {size}, {kind}"
+    return f"{split.name}: {parts}, {describe_sample(split)}, {kind}"
+
+
+def describe_sample(split: Split) -> str:
+    """Return the shape of a sample in words."""
+    shape = split.x_train.shape[1:]
+    return f"{shape[0]} features" if len(shape) == 1 else "shape " + " x ".join(map(str, shape))
 
 
 def data_config(split: Split, path: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The network and the optimizer that the options of ``xbackprop train`` describe."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -23,15 +24,15 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
 
 def make_network(
     sample_shape: tuple[int, ...], options: TrainOptions, task: Task, rng: np.random.Generator
-) -> nn.Sequential:
-    """Return linear layers with activations between them, on the default device.
+) -> nn.Module:
+    """Return the network that was asked for, on the default device.
 
     Parameters
     ----------
     sample_shape : tuple of int
-        Shape of one input; more than one axis is flattened first.
+        Shape of one input.
     options : TrainOptions
-        Widths and activation.
+        Kind of the network, and its sizes.
     task : Task
         Number and kind of the outputs.
     rng : numpy.random.Generator
@@ -39,31 +40,103 @@ def make_network(
 
     Returns
     -------
-    Sequential
+    Module
 
     Raises
     ------
     CommandError
         When weights of these shapes do not fit into memory.
     """
-    layers: list[nn.Module] = [nn.Flatten()] if len(sample_shape) > 1 else []
-    width = int(np.prod(sample_shape))
     try:
-        for hidden in options.hidden:
-            layers += [nn.Linear(width, hidden, rng=rng), ACTIVATIONS[options.activation]()]
-            width = hidden
-        layers.append(nn.Linear(width, task.outputs, rng=rng))
+        layers = _MAKERS[options.model](sample_shape, options, task.outputs, rng)
     except (MemoryError, ValueError, OverflowError) as error:  # NumPy's, by how far it is too much
-        widths = ",".join(map(str, options.hidden))
-        raise CommandError(f"--hidden {widths}: the weights do not fit into memory") from error
+        sizes = {"--channels": options.channels, "--hidden": options.hidden}
+        given = " ".join(
+            f"{name} {','.join(map(str, size))}" for name, size in sizes.items() if size
+        )
+        raise CommandError(f"{given}: the weights do not fit into memory") from error
     if task.has_probabilities:
         layers.append(nn.Sigmoid())
-    return nn.Sequential(*layers)
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def _make_mlp(
+    sample_shape: tuple[int, ...], options: TrainOptions, outputs: int, rng: np.random.Generator
+) -> list[nn.Module]:
+    """Return linear layers with activations between them; more than one axis is flattened first."""
+    flatten: list[nn.Module] = [nn.Flatten()] if len(sample_shape) > 1 else []
+    return flatten + _make_dense(int(np.prod(sample_shape)), options, options.dropout, outputs, rng)
+
+
+def _make_dense(
+    width: int, options: TrainOptions, dropout: float, outputs: int, rng: np.random.Generator
+) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for hidden in options.hidden:
+        layers += [nn.Linear(width, hidden, rng=rng), ACTIVATIONS[options.activation]()]
+        if dropout:
+            layers.append(nn.Dropout(dropout, rng=rng))
+        width = hidden
+    return [*layers, nn.Linear(width, outputs, rng=rng)]
+
+
+def _make_cnn(
+    sample_shape: tuple[int, ...], options: TrainOptions, outputs: int, rng: np.random.Generator
+) -> list[nn.Module]:
+    """Return convolutions, each with normalization and a pooling that halves height and width."""
+    layers: list[nn.Module] = []
+    inner, *sides = sample_shape
+    size = options.kernel_size or 1
+    for channels in options.channels:
+        layers += [
+            nn.Conv2d(inner, channels, size, padding=size // 2, bias=False, rng=rng),
+            nn.BatchNorm2d(channels),
+            ACTIVATIONS[options.activation](),
+        ]
+        if min(sides) > 1:
+            layers.append(nn.MaxPool2d(2))
+            sides = [side // 2 for side in sides]
+        inner = channels
+    layers.append(nn.Flatten())
+    head = _make_dense(inner * int(np.prod(sides)), options, 0.0, outputs, rng)
+    dropout = [nn.Dropout(options.dropout, rng=rng)] if options.dropout else []
+    return [*layers, *head[:-1], *dropout, head[-1]]
+
+
+def _make_resnet(
+    sample_shape: tuple[int, ...], options: TrainOptions, outputs: int, rng: np.random.Generator
+) -> list[nn.Module]:
+    """Return a ResNet-18 with the beginning for small images where they are small."""
+    channels, *sides = sample_shape
+    is_small = min(sides) < 64
+    return [
+        nn.ResNet(
+            num_classes=outputs,
+            in_channels=channels,
+            width=options.channels[0],
+            small_images=is_small,
+            rng=rng,
+        )
+    ]
+
+
+_MAKERS: dict[str, Callable[..., list[nn.Module]]] = {
+    "mlp": _make_mlp,
+    "cnn": _make_cnn,
+    "resnet": _make_resnet,
+}
 
 
 def describe_network(sample_shape: tuple[int, ...], options: TrainOptions, task: Task) -> str:
     """Return the network in a line: ``64 -> 256 relu -> 10``."""
     parts = [" x ".join(map(str, sample_shape))]
+    if options.model == "resnet":
+        parts.append(f"resnet of 18 layers, {options.channels[0]} channels in its first stage")
+    elif options.model == "cnn":
+        side = options.kernel_size
+        parts += [
+            f"{channels} of {side} x {side} {options.activation}" for channels in options.channels
+        ]
     parts += [f"{width} {options.activation}" for width in options.hidden]
     parts.append(f"{task.outputs} sigmoid" if task.has_probabilities else str(task.outputs))
     return " -> ".join(parts)
@@ -87,6 +160,32 @@ def make_optimizer(model: nn.Module, options: TrainOptions, task: Task) -> optim
     """
     lr = default_learning_rate(options.optimizer, task) if options.lr is None else options.lr
     return OPTIMIZERS[options.optimizer](model.parameters(), lr=lr)
+
+
+def make_schedule(
+    optimizer: optim.Optimizer, options: TrainOptions, samples: int
+) -> optim.lr_scheduler.LRScheduler | None:
+    """Return the schedule of the learning rate, which moves at every update.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose learning rate it is.
+    options : TrainOptions
+        Schedule, epochs and batches.
+    samples : int
+        Of the training part.
+
+    Returns
+    -------
+    LRScheduler or None
+        None for a constant learning rate.
+    """
+    if options.schedule == "constant":
+        return None
+    batches = math.ceil(samples / options.batch_size)
+    updates = math.ceil(batches / options.accumulate) * options.epochs
+    return optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
 
 
 def default_learning_rate(optimizer: str, task: Task) -> float:

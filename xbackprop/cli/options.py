@@ -10,8 +10,10 @@ from xbackprop.cli.parser import (
     LineParser,
     column_names,
     layer_widths,
+    odd_number,
     one_of,
     positive_number,
+    share,
     whole_number,
 )
 from xbackprop.cli.run_folder import read_config
@@ -19,7 +21,27 @@ from xbackprop.cli.run_folder import read_config
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
 LOSSES = ("cross-entropy", "mse", "half-squared-error", "bce-with-logits", "bce")
 OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine")
 ON_NAN = ("raise", "skip", "stop")
+# What each kind of network is trained with where nothing is said.
+MODELS: dict[str, dict[str, Any]] = {
+    # With 256 hidden units, products of 16 rows are done by one thread of NumPy's OpenBLAS: threads
+    # that wait for each other cost more than they save, above all on a busy machine.
+    "mlp": {"hidden": (256,), "epochs": 30, "batch_size": 16},
+    "cnn": {
+        "channels": (16, 32, 64), "kernel_size": 5, "dropout": 0.5,
+        "epochs": 12, "batch_size": 32, "schedule": "cosine",
+    },
+    "resnet": {"channels": (16,), "epochs": 8, "batch_size": 32, "schedule": "cosine"},
+}  # fmt: skip
+# Options that mean something for some networks only.
+_ONLY_FOR = {
+    "hidden": ("mlp", "cnn"),
+    "activation": ("mlp", "cnn"),
+    "dropout": ("mlp", "cnn"),
+    "channels": ("cnn", "resnet"),
+    "kernel_size": ("cnn",),
+}
 # What a resumed run may be asked for anew; everything else is as the run has it.
 RESUMABLE = (
     "resume", "data", "epochs", "on_nan", "keep", "save_every", "save_steps", "device", "quiet",
@@ -31,6 +53,7 @@ examples:
   xbackprop train --hidden 64,32 --activation tanh --optimizer sgd --lr 0.1
   xbackprop train --data flowers.csv --target species --standardize
   xbackprop train --data houses.csv --target price --regression --standardize
+  xbackprop train --data mnist-5k --model cnn
   xbackprop train --resume runs/digits
 
 Ctrl-C ends the run after the current step and keeps what there is; a second one leaves at once.
@@ -46,7 +69,7 @@ class TrainOptions:
     Attributes
     ----------
     data : str
-        ``digits``, or the path of a CSV or NPZ file.
+        A built-in set, or the path of a CSV or NPZ file.
     target : str or None
         Column of a CSV file.
     features : tuple of str or None
@@ -55,10 +78,19 @@ class TrainOptions:
         The target is a quantity.
     standardize : bool
         Scale each feature, and the target of a regression.
+    model : str
+        One of ``MODELS``, which says what the other options are where nothing is said.
     hidden : tuple of int
         Widths of the hidden layers.
-    activation, optimizer : str
-        One of ``ACTIVATIONS``, ``OPTIMIZERS``.
+    channels : tuple of int
+        Of each convolution of a ``cnn``; one number, of the first stage, for a ``resnet``.
+    kernel_size : int or None
+        Of a ``cnn``.
+    dropout : float
+        Share of the activations that are left out: after each hidden layer of an ``mlp``, before
+        the last layer of a ``cnn``.
+    activation, optimizer, schedule : str
+        One of ``ACTIVATIONS``, ``OPTIMIZERS``, ``SCHEDULES``.
     loss : str or None
         One of ``LOSSES``.
     lr : float or None
@@ -86,14 +118,17 @@ class TrainOptions:
     features: tuple[str, ...] | None = None
     regression: bool = False
     standardize: bool = False
-    hidden: tuple[int, ...] = (256,)
+    model: str = "mlp"
+    hidden: tuple[int, ...] = ()
+    channels: tuple[int, ...] = ()
+    kernel_size: int | None = None
+    dropout: float = 0.0
     activation: str = "relu"
     loss: str | None = None
     optimizer: str = "adam"
     lr: float | None = None
+    schedule: str = "constant"
     epochs: int = 30
-    # With 256 hidden units, products of so few rows are done by one thread of NumPy's OpenBLAS:
-    # threads that wait for each other cost more than they save, above all on a busy machine.
     batch_size: int = 16
     accumulate: int = 1
     seed: int = 0
@@ -127,7 +162,7 @@ def read_options(arguments: Sequence[str]) -> TrainOptions:
     """
     given = vars(_make_parser().read(arguments))
     if "resume" not in given:
-        return TrainOptions(**given)
+        return _completed(given)
     refused = ["--" + name.replace("_", "-") for name in given if name not in RESUMABLE]
     if refused:
         allowed = ", ".join("--" + name.replace("_", "-") for name in RESUMABLE[1:])
@@ -136,6 +171,31 @@ def read_options(arguments: Sequence[str]) -> TrainOptions:
             f"With --resume there may be {allowed}"
         )
     return saved_options(given)
+
+
+def has_meaning(option: str, model: str) -> bool:
+    """Tell whether an option says something about a kind of network."""
+    return model in _ONLY_FOR.get(option, MODELS)
+
+
+def _completed(given: dict[str, Any]) -> TrainOptions:
+    """Fill in what suits the kind of network, and refuse what means nothing for it."""
+    model = given.get("model", "mlp")
+    for name in given:
+        if not has_meaning(name, model):
+            raise CommandError(
+                f"--{name.replace('_', '-')}: means nothing for --model {model}, only for "
+                f"{' and '.join(_ONLY_FOR[name])}. Leave it out"
+            )
+    channels = given.get("channels", (1,))
+    if not channels or (model == "resnet" and len(channels) != 1):
+        expected = (
+            "one number, the channels of its first stage, such as 16"
+            if model == "resnet"
+            else "at least one number, such as 16,32"
+        )
+        raise CommandError(f"--channels: a {model} takes {expected}")
+    return TrainOptions(**{**MODELS[model], **given})
 
 
 def saved_options(given: dict[str, Any]) -> TrainOptions:
@@ -160,6 +220,14 @@ def saved_options(given: dict[str, Any]) -> TrainOptions:
         saved = {"seed": config["seed"], **config["arguments"]}
         saved = {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
         asked_by = "--device" if "device" in given else "the run"
+        if saved.get("schedule", "constant") != "constant" and given.get("epochs") not in (
+            None,
+            saved["epochs"],
+        ):
+            raise CommandError(
+                f"--epochs: the learning rate of this run goes to 0 over its {saved['epochs']} "
+                "epochs, and stays there. Leave --epochs out, or start a new run"
+            )
         return TrainOptions(
             **{**saved, **given, "out": given["resume"], "device_asked_by": asked_by}
         )
@@ -174,15 +242,15 @@ def _make_parser() -> LineParser:
     default = TrainOptions()
     parser = LineParser(
         "xbackprop train",
-        "Train a network of fully connected layers: on the UCI handwritten digits that come with\n"
-        "the package, or on a table of yours. Writes a run folder with the model, its settings,\n"
-        "its metrics, plots, and checkpoints to go on from.",
+        "Train a network: on the UCI handwritten digits that come with the package, on 5,000 of\n"
+        "MNIST's, or on a table of yours. Writes a run folder with the model, its settings, its\n"
+        "metrics, plots, and checkpoints to go on from.",
         _EPILOG,
     )
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data", metavar="DATA",
-        help="digits (default), or a .csv file with a header row, or an .npz file with X and y",
+        help="digits (default), mnist-5k, a .csv file with a header row, or an .npz file with X, y",
     )  # fmt: skip
     data.add_argument("--target", metavar="COLUMN", help="what to predict; required for a CSV file")
     data.add_argument(
@@ -198,8 +266,27 @@ def _make_parser() -> LineParser:
     )  # fmt: skip
     network = parser.add_argument_group("network and training")
     network.add_argument(
+        "--model", type=one_of(tuple(MODELS)), metavar="NAME",
+        help="mlp (fully connected layers; default), cnn or resnet (convolutions, for images)",
+    )  # fmt: skip
+    network.add_argument(
         "--hidden", type=layer_widths, metavar="64,32",
-        help="widths of the hidden layers, or none (default: 256)",
+        help="widths of the hidden layers, or none (default: 256; none for cnn)",
+    )  # fmt: skip
+    network.add_argument(
+        "--channels", type=layer_widths, metavar="16,32",
+        help="channels of each convolution of a cnn, with normalization and pooling after it\n"
+        f"(default: {_listed('cnn', 'channels')}), or of the first stage of a resnet of 18 layers\n"
+        f"(default: {_listed('resnet', 'channels')})",
+    )  # fmt: skip
+    network.add_argument(
+        "--kernel-size", type=odd_number, metavar="N",
+        help=f"of a cnn's convolutions, odd (default: {_listed('cnn', 'kernel_size')})",
+    )  # fmt: skip
+    network.add_argument(
+        "--dropout", type=share, metavar="P",
+        help="share of activations left out while training: after each hidden layer of an mlp\n"
+        f"(default: 0), before the last layer of a cnn (default: {_listed('cnn', 'dropout')})",
     )  # fmt: skip
     network.add_argument(
         "--activation", type=one_of(ACTIVATIONS), metavar="NAME",
@@ -218,12 +305,17 @@ def _make_parser() -> LineParser:
         help="learning rate (default: 0.002; for sgd one that suits the loss)",
     )  # fmt: skip
     network.add_argument(
+        "--schedule", type=one_of(SCHEDULES), metavar="NAME",
+        help="of the learning rate: constant, or cosine, to 0 at the end of the run (default:\n"
+        "constant for mlp, cosine for the others)",
+    )  # fmt: skip
+    network.add_argument(
         "--epochs", type=whole_number(1), metavar="N",
-        help=f"how often to go through the data (default: {default.epochs})",
+        help=f"how often to go through the data (default: {_defaults('epochs')})",
     )  # fmt: skip
     network.add_argument(
         "--batch-size", type=whole_number(1), metavar="N",
-        help=f"samples per step (default: {default.batch_size})",
+        help=f"samples per step (default: {_defaults('batch_size')})",
     )  # fmt: skip
     network.add_argument(
         "--accumulate", type=whole_number(1), metavar="N",
@@ -267,3 +359,12 @@ def _make_parser() -> LineParser:
     )  # fmt: skip
     run.add_argument("--quiet", action="store_true", help="print the result only")
     return parser
+
+
+def _listed(model: str, option: str) -> str:
+    value = MODELS[model][option]
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _defaults(option: str) -> str:
+    return "; ".join(f"{model} {settings[option]}" for model, settings in MODELS.items())

@@ -104,6 +104,25 @@ def whole_number(minimum: int) -> Callable[[str], int]:
     return convert
 
 
+def odd_number(text: str) -> int:
+    """Convert an odd whole number, such as the side of a kernel that has a middle."""
+    number = whole_number(1)(text)
+    if number % 2 == 0:
+        raise argparse.ArgumentTypeError(f"expected an odd number; got {text!r}")
+    return number
+
+
+def share(text: str) -> float:
+    """Convert a number from 0 to below 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to below 1; got {text!r}")
+    return number
+
+
 def positive_number(text: str) -> float:
     """Convert a finite number above zero."""
     try:

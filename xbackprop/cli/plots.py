@@ -48,7 +48,7 @@ def draw_curves(
         When the file cannot be written.
     """
     has_accuracy = history[0].train_accuracy is not None
-    figure = _new_figure((9.6 if has_accuracy else 5.4, 3.9))
+    figure = new_figure((9.6 if has_accuracy else 5.4, 3.9))
     panels = figure.subplots(1, 2 if has_accuracy else 1, squeeze=False)[0]
     epochs = [row.epoch for row in history]
     train = _numbers(row.train_loss for row in history)
@@ -64,8 +64,8 @@ def draw_curves(
         test = 100 * _numbers(row.test_accuracy for row in history)
         _draw_panel(panels[1], epochs, train, test, "{:.2f} %".format)
         panels[1].set_ylabel("accuracy (%)")
-    figure.suptitle(_literally(title), fontsize=11)
-    _save(figure, path)
+    figure.suptitle(literally(title), fontsize=11)
+    save_figure(figure, path)
 
 
 def draw_confusion(
@@ -91,7 +91,7 @@ def draw_confusion(
     """
     classes = len(matrix)
     side = min(12.0, 1.8 + 0.34 * classes)
-    figure = _new_figure((side + 0.6, side + 0.6))
+    figure = new_figure((side + 0.6, side + 0.6))
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(_colour_cells(shares), interpolation="nearest")
@@ -109,11 +109,12 @@ def draw_confusion(
             )  # fmt: skip
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(_literally(title), fontsize=11)
-    _save(figure, path)
+    axes.set_title(literally(title), fontsize=11)
+    save_figure(figure, path)
 
 
-def _new_figure(size: tuple[float, float]) -> "Figure":
+def new_figure(size: tuple[float, float]) -> "Figure":
+    """Return an empty figure of a size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -122,7 +123,8 @@ def _new_figure(size: tuple[float, float]) -> "Figure":
     return figure
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG."""
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes, and needs no words.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -182,7 +184,7 @@ def _name_classes(axes: "Axes", class_names: Sequence[str]) -> None:
     ]
     is_long = max(map(len, names)) > 3
     size = 10 if len(names) <= 20 else 7
-    labels = [_literally(name) for name in names]
+    labels = [literally(name) for name in names]
     axes.set_yticks(range(len(names)), labels, fontsize=size)
     axes.set_xticks(
         range(len(names)), labels, fontsize=size,
@@ -201,6 +203,6 @@ def _numbers(values: Any) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _literally(text: str) -> str:
+def literally(text: str) -> str:
     """Keep matplotlib from reading formulas between dollar signs."""
     return text.replace("$", r"\$")

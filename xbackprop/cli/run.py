@@ -13,8 +13,13 @@ import xbackprop
 from xbackprop.backend.device import DeviceChoice
 from xbackprop.cli.datasets import data_config, describe_split
 from xbackprop.cli.devices import describe_device
-from xbackprop.cli.networks import describe_network, make_network, make_optimizer
-from xbackprop.cli.options import TrainOptions
+from xbackprop.cli.networks import (
+    describe_network,
+    make_network,
+    make_optimizer,
+    make_schedule,
+)
+from xbackprop.cli.options import TrainOptions, has_meaning
 from xbackprop.cli.run_folder import CHECKPOINTS, make_run_folder, write_config
 from xbackprop.cli.scaling import Scaling, measure_scaling, reaches_too_far
 from xbackprop.cli.tasks import Task, make_task
@@ -129,6 +134,8 @@ def build_run(
         model,
         task.make_loss(),
         optimizer,
+        scheduler=make_schedule(optimizer, options, len(split.x_train)),
+        scheduler_interval="step",
         accumulation_steps=options.accumulate,
         on_nan=options.on_nan,
         count_correct=None if task.num_classes is None else task.count_correct,
@@ -231,6 +238,8 @@ def make_command(options: TrainOptions) -> list[str]:
         option = "--" + name.replace("_", "-")
         if name in _NO_SETTINGS or value is None or value is False:
             continue
+        if not has_meaning(name, options.model):
+            continue
         if value is True:
             words.append(option)
         else:
@@ -246,12 +255,17 @@ def describe_run(run: Run) -> list[str]:
     lines = [
         f"data      {describe_split(run.split)}",
         f"network   {network} ({count_parameters(run):,} parameters)",
-        f"training  {options.loss}, {options.optimizer} with learning rate {options.lr:g}, "
+        f"training  {options.loss}, {options.optimizer} with {_describe_rate(options)}, "
         f"batches of {_describe_batch(options)}, {options.epochs} epochs, seed {options.seed}",
         f"device    {describe_device(run.choice)}",
     ]
     hint = None if options.standardize else _describe_scale(run)
     return [*lines, f"hint      {hint}; --standardize brings it to 1"] if hint else lines
+
+
+def _describe_rate(options: TrainOptions) -> str:
+    rate = f"learning rate {options.lr:g}"
+    return rate if options.schedule == "constant" else f"{rate} down to 0 by {options.schedule}"
 
 
 def _describe_batch(options: TrainOptions) -> str:

@@ -18,7 +18,9 @@ MODEL, CONFIG, CHECKPOINTS = "model.safetensors", "config.json", "checkpoints"
 # How long epochs took stands apart, so that equal runs have equal metrics.
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 CURVES, CONFUSION = "curves.png", "confusion.png"
-RUN_FILES = (MODEL, CONFIG, METRICS, TIMING, CURVES, CONFUSION, CHECKPOINTS)
+FILTERS, FEATURES, WORST = "filters.png", "features.png", "worst.png"
+PICTURES = (CURVES, CONFUSION, FILTERS, FEATURES, WORST)
+RUN_FILES = (MODEL, CONFIG, METRICS, TIMING, *PICTURES, CHECKPOINTS)
 
 
 def make_run_folder(out: str | None, data_name: str) -> Path:

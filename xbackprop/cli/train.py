@@ -15,11 +15,10 @@ from xbackprop.cli.devices import choose_device
 from xbackprop.cli.errors import FAILED, CommandError
 from xbackprop.cli.interrupts import StopRequest, catch_signals
 from xbackprop.cli.options import TrainOptions
+from xbackprop.cli.pictures import accuracy_text, draw_run, predict_test
 from xbackprop.cli.resume import resume_run
 from xbackprop.cli.run import Run, describe_run, prepare_run
 from xbackprop.cli.run_folder import (
-    CONFUSION,
-    CURVES,
     MODEL,
     RUN_FILES,
     MetricsFile,
@@ -27,16 +26,7 @@ from xbackprop.cli.run_folder import (
     writing,
 )
 from xbackprop.training import EpochMetrics, NonFiniteError, save
-from xbackprop.training.metrics import confusion_matrix
 from xbackprop.training.progress import show_progress
-
-_LOSS_LABELS = {
-    "cross-entropy": "cross-entropy (nats)",
-    "bce-with-logits": "binary cross-entropy (nats)",
-    "bce": "binary cross-entropy (nats)",
-    "mse": "mean squared error",
-    "half-squared-error": "half squared error",
-}
 
 
 @dataclass
@@ -96,7 +86,7 @@ def train(options: TrainOptions) -> int:
         try:
             outcome = _fit(run, stop)
             _save_model(run, outcome)
-            remark = _draw(run)
+            remark = draw_run(run)
         except KeyboardInterrupt:
             reason = f"left at once, by the second {stop.name}" if stop.name else "interrupted"
             raise CommandError(
@@ -187,39 +177,6 @@ def _is_complete(run: Run) -> bool:
     return run.trainer.epochs >= run.options.epochs
 
 
-def _draw(run: Run) -> str | None:
-    """Draw the plots, or return why there are none."""
-    from xbackprop.cli.plots import draw_confusion, draw_curves
-
-    split, history, folder = run.split, run.trainer.history, run.folder
-    name = f"{split.name}: {run.options.loss}, {run.options.optimizer}, seed {run.options.seed}"
-    try:
-        if history:
-            label = _LOSS_LABELS[run.task.loss_name]
-            with writing(folder / CURVES):
-                draw_curves(history, folder / CURVES, title=name, loss_label=label)
-        if split.classes is not None:
-            predicted = _predict(run)
-            matrix = confusion_matrix(split.y_test, predicted, len(split.classes))
-            title = f"{split.name}: test {_accuracy(split.y_test, predicted)}"
-            names = [str(label) for label in split.classes]
-            with writing(folder / CONFUSION):
-                draw_confusion(matrix, names, folder / CONFUSION, title=title)
-    except ImportError as error:
-        is_missing = isinstance(error, ModuleNotFoundError) and error.name == "matplotlib"
-        reason = "matplotlib is not installed" if is_missing else f"matplotlib fails ({error})"
-        return f"no plots  {reason}; this installs it: pip install matplotlib"
-    return None
-
-
-def _predict(run: Run) -> np.ndarray:
-    """Return classes, or quantities in their own units, for the test part."""
-    output = run.trainer.predict(run.inputs(run.split.x_test))
-    if run.task.num_classes is not None:
-        return np.asarray(run.task.decode(output))
-    return output if run.y_scaling is None else run.y_scaling.undo(output)
-
-
 def _report(run: Run, outcome: Outcome, stop: StopRequest, remark: str | None) -> None:
     if outcome.failure:
         raise CommandError(f"{outcome.failure}. Run folder {run.folder}", FAILED)
@@ -227,8 +184,8 @@ def _report(run: Run, outcome: Outcome, stop: StopRequest, remark: str | None) -
     if remark:
         _say(run, remark)
     _say(run, f"files     {', '.join(n for n in RUN_FILES if (run.folder / n).exists())}")
-    split, predicted = run.split, _predict(run)
-    result = _accuracy if split.classes is not None else _error
+    split, predicted = run.split, predict_test(run)
+    result = accuracy_text if split.classes is not None else _error
     print(
         f"test {result(split.y_test, predicted)} in {outcome.seconds:.1f} s; "
         f"run folder {run.folder}"
@@ -257,11 +214,6 @@ def _remarks(run: Run, stop: StopRequest) -> list[str]:
     if best is not None:
         lines.append(f"best      {best}")
     return lines
-
-
-def _accuracy(y: np.ndarray, predicted: np.ndarray) -> str:
-    right = int((predicted == y).sum())
-    return f"accuracy {100 * right / len(y):.2f} % ({right} of {len(y)})"
 
 
 def _error(y: np.ndarray, predicted: np.ndarray) -> str:

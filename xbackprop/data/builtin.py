@@ -1,4 +1,4 @@
-"""The data sets that come with the package, by name."""
+"""Data sets by name, which need no file."""
 
 import difflib
 import os
@@ -10,10 +10,9 @@ import numpy as np
 
 from xbackprop.data.arrays import is_float_dtype
 from xbackprop.data.errors import DataError
+from xbackprop.data.mnist import load_mnist_5k
 from xbackprop.data.splits import Split
 from xbackprop.data.tables import EXTENSIONS, load_table
-
-BUILTIN_NAMES = ("digits",)
 
 
 def load_digits(*, flatten: bool = True, dtype: Any = np.float32) -> Split:
@@ -68,6 +67,10 @@ def load_digits(*, flatten: bool = True, dtype: Any = np.float32) -> Split:
     )
 
 
+_LOADERS = {"digits": load_digits, "mnist-5k": load_mnist_5k}
+BUILTIN_NAMES = tuple(_LOADERS)
+
+
 def load_dataset(
     name_or_path: str | os.PathLike[str],
     *,
@@ -78,15 +81,19 @@ def load_dataset(
     stratify: bool | None = None,
     rng: int | np.random.Generator | None = None,
     delimiter: str | None = None,
+    flatten: bool = True,
 ) -> Split:
     """Return a built-in data set by its name, or a table by its path.
 
     Parameters
     ----------
     name_or_path : str or path
-        ``"digits"``, or the path of a ``.csv`` or ``.npz`` file.
+        ``"digits"``, ``"mnist-5k"``, or the path of a ``.csv`` or ``.npz`` file.
     target, features, regression, test_size, stratify, rng, delimiter
         As for :func:`load_table`. A built-in set has all of them fixed and refuses them.
+    flatten : bool, default True
+        Give the images of a built-in set as rows of features; False gives (samples, channels,
+        height, width). A table is as its file has it.
 
     Returns
     -------
@@ -113,7 +120,7 @@ def load_dataset(
                 f"The built-in data set {name_or_path!r} has a fixed target and split; "
                 f"leave out {', '.join(given)}."
             )
-        return load_digits()
+        return _LOADERS[name_or_path](flatten=flatten)
     if _looks_like_name(name_or_path):
         close = difflib.get_close_matches(str(name_or_path).lower(), BUILTIN_NAMES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""

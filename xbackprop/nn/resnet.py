@@ -90,10 +90,12 @@ class BasicBlock(Module):
         shortcut_saved, branch_saved, relu_saved = saved
         grad_sum = self.relu.backward(grad_output, relu_saved)
         grad_branch = _backward(self._branch(), grad_sum, branch_saved, input_grad)
-        if self.downsample is None:
-            return grad_branch + grad_sum if input_grad else None
-        grad_shortcut = self.downsample.backward(grad_sum, shortcut_saved, input_grad=input_grad)
-        return grad_branch + grad_shortcut if input_grad else None
+        grad_shortcut = grad_sum
+        if self.downsample is not None:
+            grad_shortcut = self.downsample.backward(
+                grad_sum, shortcut_saved, input_grad=input_grad
+            )
+        return None if grad_branch is None else grad_branch + grad_shortcut
 
     def extra_repr(self) -> str:
         """Return the constructor arguments shown by ``repr``."""

@@ -1,0 +1,1 @@
+"""What `xbackprop train` reaches on data that everybody knows, in figures."""

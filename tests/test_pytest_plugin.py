@@ -591,7 +591,7 @@ def test_it(check):
     run(source).assert_outcomes(failed=1)
 
 
-# Under pytest-xdist, whose workers are processes: all that is told comes from one of them
+# Under pytest-xdist: what the workers find is told by another process
 
 
 @pytest.fixture

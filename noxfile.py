@@ -44,7 +44,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run doctests and tests on cpu and the stand-in GPU; with arguments, `pytest` with them.
 
-    `nox -s tests -- -n 0` is the suite in one process, `nox -s tests -- -x tests/test_cli.py` a part.
+    Without arguments on all cores; `nox -s tests -- -n 0` is the suite in one process.
     """
     session.install(".[cli]", *group("test"))
     if session.posargs:

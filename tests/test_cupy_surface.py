@@ -164,9 +164,9 @@ def test_the_committed_file_is_as_generated() -> None:
 def test_loading_is_fast_and_light() -> None:
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()  # of this process, whatever runs beside it
         load.__wrapped__()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 0.010
 
     program = (

@@ -397,8 +397,8 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 def test_importing_the_package_is_quick() -> None:
     code = (
-        "import numpy, time; start = time.perf_counter(); import xbackprop\n"
-        "print(time.perf_counter() - start)"
+        "import numpy, time; start = time.process_time(); import xbackprop\n"
+        "print(time.process_time() - start)"
     )
     seconds = min(float(run_python(code)) for _ in range(3))
     assert seconds < 0.25

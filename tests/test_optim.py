@@ -76,6 +76,8 @@ def valley(x: Any) -> Any:
 LOWEST = {bowl: np.linspace(-1.0, 2.0, 4), valley: np.array([-2.0, 2.0, 0.0, 0.0])}
 
 
+# Hundreds of steps, and so once for each kind of device.
+@pytest.mark.parametrize("xb_device", ["cpu", "fake", "cuda"], indirect=True)
 @pytest.mark.parametrize("gradient", [bowl, valley])
 @every_optimizer
 def test_minimizes(case: OptimizerCase, gradient: Any, xb_device: Device) -> None:

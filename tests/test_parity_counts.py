@@ -1,11 +1,12 @@
 """README's figures of parity are those of the last whole run, which compared all there is."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from layer_cases import CASES
 from optimizer_cases import OPTIMIZERS
-from parity.counts import ParityCounts
 from parity.names import OTHERS, made_by
 from parity.table import SECTION, read_counts, render
 from readme_section import read_section
@@ -41,39 +42,47 @@ def test_rows_name_what_they_make():
     assert made_by(0.5) == ""
 
 
-def test_counting(pytester, tmp_path):
+COMPARISONS = """
+import pytest
+
+pytestmark = pytest.mark.torch_parity
+
+@pytest.fixture
+def broken():
+    raise OSError
+
+@pytest.mark.parametrize("name", ["ReLU", "Tanh", "no name of a layer"])
+def test_by_name(name):
+    assert name != "Tanh"
+
+@pytest.mark.torch_parity("ReLU", "Tanh")
+def test_two():
+    pass
+
+@pytest.mark.torch_parity("SGD")
+def test_skipped():
+    pytest.skip("no reason")
+
+@pytest.mark.torch_parity("SGD")
+def test_cannot_start(broken):
+    pass
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2], ids=["one process", "workers"])
+def test_counting(pytester, monkeypatch, tmp_path, workers):
+    """Alike in one process and in those of pytest-xdist, whose reports travel as plain data."""
     pytester.makeini("[pytest]\nmarkers = torch_parity(*names)")
-    pytester.makepyfile(
-        """
-        import pytest
-
-        pytestmark = pytest.mark.torch_parity
-
-        @pytest.fixture
-        def broken():
-            raise OSError
-
-        @pytest.mark.parametrize("name", ["ReLU", "Tanh", "no name of a layer"])
-        def test_by_name(name):
-            assert name != "Tanh"
-
-        @pytest.mark.torch_parity("ReLU", "Tanh")
-        def test_two():
-            pass
-
-        @pytest.mark.torch_parity("SGD")
-        def test_skipped():
-            pytest.skip("no reason")
-
-        @pytest.mark.torch_parity("SGD")
-        def test_cannot_start(broken):
-            pass
-        """
-    )
+    pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text(encoding="utf-8"))
+    pytester.makepyfile(COMPARISONS)
+    places = (Path(__file__).parent, Path(xb.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, places)))
     path = tmp_path / "counts.json"
-    result = pytester.inline_run(
-        "-m", "torch_parity", "-p", "no:xbackprop", plugins=[ParityCounts(str(path))]
-    )
+    options = ["-m", "torch_parity", "--parity-counts", str(path)]
+    if workers:
+        pytest.importorskip("xdist")
+        options += ["-n", str(workers)]
+    result = pytester.runpytest_subprocess(*options)
     assert result.ret == 1
     rows = {row["name"]: row for row in json.loads(path.read_text())["modules"]}
     words = ("family", "match", "mismatch", "skipped", "why skipped")

@@ -591,6 +591,66 @@ def test_it(check):
     run(source).assert_outcomes(failed=1)
 
 
+# Under pytest-xdist: what the workers find is told by another process
+
+
+@pytest.fixture
+def run_in_workers(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a test file in two processes that find no GPU."""
+    pytest.importorskip("xdist")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    def run_in_workers(source: str, *args: str) -> pytest.RunResult:
+        return run(source, "-p", "xdist", "-n", "2", *args, subprocess=True)
+
+    return run_in_workers
+
+
+def test_workers_tell_a_reason_once(run_in_workers: Run) -> None:
+    result = run_in_workers(TWO_TESTS)
+    result.assert_outcomes(passed=4, skipped=2)
+    (summary,) = (line for line in result.outlines if line.startswith("SKIPPED"))
+    assert summary.startswith("SKIPPED [2] ")
+    assert ": device 'cuda' (asked for by xb_device) cannot be used: " in summary
+
+
+def test_workers_know_what_is_required(
+    run_in_workers: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XBACKPROP_TEST_REQUIRE", "cuda")
+    result = run_in_workers(TWO_TESTS)
+    result.assert_outcomes(passed=4, errors=2)
+    told = "XBACKPROP_TEST_REQUIRE=cuda: device 'cuda' (asked for by xb_device) cannot be used: "
+    assert sum(line.startswith(told) for line in result.outlines) == 2
+
+
+def test_workers_take_the_choice_of_devices(run_in_workers: Run, pytester: pytest.Pytester) -> None:
+    result = run_in_workers(TWO_TESTS, "-v", "--xb-devices=cpu,fake:1")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines_random(["*PASSED*::test_one?cpu?*", "*PASSED*::test_two?fake:1?*"])
+    pytester.makeini("[pytest]\nxb_devices = fake:2")
+    run_in_workers(TWO_TESTS).assert_outcomes(passed=2)
+
+
+def test_a_usage_error_comes_before_the_workers(run_in_workers: Run) -> None:
+    result = run_in_workers(TWO_TESTS, "--xb-devices=gpu")
+    assert result.ret == USAGE_ERROR
+    (error,) = (line for line in result.errlines if line)
+    assert error.startswith("ERROR: --xb-devices: no device is named 'gpu'; expected cpu, ")
+
+
+@pytest.mark.parametrize(
+    ("source", "error"), [(LOSS_IN_LOOP, "TransferError"), (MIX, "TypeError")], ids=["loop", "mix"]
+)
+def test_workers_name_the_line_of_a_fault(
+    run_in_workers: Run, pytester: pytest.Pytester, source: str, error: str
+) -> None:
+    result = run_in_workers(source, "--xb-devices=cpu,fake")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines([f"test_sample.py:{line_of(pytester)}: {error}"])
+    result.stdout.no_fnmatch_line("*xbackprop/backend*")
+
+
 # How it is loaded
 
 LAZY = ["cupy", "matplotlib", "rich", "safetensors"] + [

@@ -21,6 +21,9 @@ fails it at the line where a real GPU would need a second upload, or would bring
 * ``xb_transfers``: fixture; what has crossed in the test so far, as a
   :class:`~xbackprop.backend.transfer.TransferLog`.
 
+Under pytest-xdist (``-n 2``) all of it holds in each process: each asks once whether a GPU can be
+used, and they share it.
+
 An error that the device shim raises on purpose is reported at the line that caused it;
 ``--full-trace`` shows the shim's own lines too. Device, budget and log are those of the test's
 thread: a thread that the test starts sees none of them, unless it runs in a copy of the context.

@@ -156,9 +156,10 @@ def processes(progress: Progress, quick: bool) -> Iterator[Figure]:
             script = test_processes.FORKS_WHILE_TRAINING.format(number=forks)
             return [int(n) for n in test_processes.run_script(script, seconds=1500).split()]
 
-        good, hung = progress.part(f"{forks} forks", fork)
+        good, hung, in_numpy = progress.part(f"{forks} forks, by where they hang", fork)
         what = "forks while 4 threads train"
-        yield Figure("processes", what, forks, good, f"{hung} hung")
+        worst = f"{hung} hung, and {in_numpy} inside a product of NumPy"
+        yield Figure("processes", what, forks, good + in_numpy, worst)
 
 
 # --- global state and surroundings ---------------------------------------------------------

@@ -10,10 +10,10 @@ from xbackprop.module.frame import (
     layer_path,
     replay,
     saving,
-    withhold_updates,
 )
 from xbackprop.module.lazy import UninitializedParameter, create_parameter, read_parameter
 from xbackprop.module.parameter import Parameter
+from xbackprop.module.updates import updates_stay_finite, withhold_updates
 
 __all__ = [
     "Module",
@@ -29,5 +29,6 @@ __all__ = [
     "read_parameter",
     "replay",
     "saving",
+    "updates_stay_finite",
     "withhold_updates",
 ]

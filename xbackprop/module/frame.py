@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array, get_array_module, is_array
+from xbackprop.backend.array_module import Array, is_array
 from xbackprop.backend.device import CPU, Device, device_of
 from xbackprop.backend.fork import LockHolder
-from xbackprop.module.parameter import Parameter, clock
+from xbackprop.module.parameter import clock
 
 if TYPE_CHECKING:
     from xbackprop.module.base import Module
@@ -234,32 +234,6 @@ def commit_updates() -> None:
         for module, name, array in frame.updates.values():
             module.commit_buffer(name, array)
     frame.updates.clear()
-
-
-def withhold_updates(finite: Any) -> None:
-    """Let the running call leave persistent buffers as they are where ``finite`` is False.
-
-    Running statistics of a batch that gave no finite loss are no statistics, and a count of batches
-    that they do not hold would spoil their average. Random counters, which are not persistent, move
-    on: their next draw shall be another one.
-
-    Parameters
-    ----------
-    finite : None, bool or device scalar of bool
-        None is True: everything is committed.
-    """
-    if finite is None or finite is True:
-        return
-    updates = _local.frame.updates
-    for key, (module, name, array) in list(updates.items()):
-        is_counter = name in module.__dict__.get("_extra_buffers", ())
-        if is_counter or isinstance(array, Parameter):  # one that was created lazily
-            continue
-        if finite is False:
-            del updates[key]
-        else:
-            kept = module.__dict__["_buffers"][name]
-            updates[key] = module, name, get_array_module(array).where(finite, array, kept)
 
 
 def _native(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module, is_device_array
-from xbackprop.module import Module, as_one_call, withhold_updates
+from xbackprop.module import Module, as_one_call, updates_stay_finite, withhold_updates
 from xbackprop.optim import Optimizer
 from xbackprop.training.accumulation import Accumulation
 from xbackprop.training.gradients import forward_backward
@@ -13,7 +13,10 @@ _DEVICE_LOOKS_EVERY = 100  # steps; each look waits for the device
 
 
 class NonFiniteError(RuntimeError):
-    """The loss or a gradient became NaN or infinite; the weights before that step are kept."""
+    """The loss, a gradient or a running statistic became NaN or infinite.
+
+    The weights and statistics before that step are kept.
+    """
 
 
 class Stepper:
@@ -90,7 +93,7 @@ class Stepper:
         with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
             if self.group.every == 1:
                 loss, output = forward_backward(self.model, self.loss_fn, x, y)
-                self._update(loss)
+                self._update(judged(loss))
             else:
                 loss, output = self._accumulate(x, y)
         self._look_if_due(loss)
@@ -115,7 +118,7 @@ class Stepper:
             self.nonfinite_step = step
             return
         raise NonFiniteError(
-            f"the loss or a gradient became NaN or infinite at step {step} "
+            f"the loss, a gradient or a running statistic became NaN or infinite at step {step} "
             f"(epoch {self.epochs + 1}); the weights from before that step are kept. "
             "Lower the learning rate, clip gradients, or check the data and the labels."
         )
@@ -130,9 +133,12 @@ class Stepper:
 
         A batch that fails in its backward takes the group along: the next one begins another.
         """
+        verdict: Any = None
 
         def factor(loss: Array) -> Any:
-            return self.group.factor_of(y, loss)
+            nonlocal verdict
+            verdict = judged(loss)
+            return self.group.factor_of(y, verdict)
 
         before = self.group.batches
         try:
@@ -144,7 +150,7 @@ class Stepper:
         if self.group.is_complete:
             self._update_from_group()
         else:
-            finite = get_array_module(loss).isfinite(loss)
+            finite = get_array_module(verdict).isfinite(verdict)
             withhold_updates(finite if is_device_array(loss) else bool(finite))
         return loss, output
 
@@ -160,3 +166,14 @@ class Stepper:
         self.steps += 1
         if self.scheduler is not None:
             self.scheduler.step()
+
+
+def judged(loss: Array) -> Array:
+    """Return the loss, and NaN for it when the forward spoils running statistics.
+
+    Whoever asks whether the loss is finite then treats the batch as a whole, without a wait.
+    """
+    finite = updates_stay_finite()
+    if finite is True:
+        return loss
+    return get_array_module(loss).where(finite, loss, loss * float("nan"))

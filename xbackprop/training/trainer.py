@@ -45,9 +45,9 @@ class Trainer:
         Batches per update. The gradient is that of the mean over all samples of those batches; the
         last update of an epoch takes what is left.
     on_nan : {"raise", "skip", "stop"}, default "raise"
-        What to do when a loss or gradient is NaN or infinite: raise :class:`NonFiniteError`, leave
-        that update out and go on, or let :meth:`fit` return. The weights are those from before that
-        step in every case.
+        What to do when a loss or gradient is NaN or infinite, or a running statistic would become
+        so: raise :class:`NonFiniteError`, leave that update out and go on, or let :meth:`fit`
+        return. Weights and statistics are those from before that step in every case.
     check_every : int, optional
         How many steps may pass before a non-finite loss is noticed. None is 1 on the CPU, where
         looking is free, and 100 on a device, where each look waits. With ``on_nan="skip"`` nobody
@@ -161,8 +161,8 @@ class Trainer:
         Raises
         ------
         NonFiniteError
-            When a loss or gradient was NaN or infinite within the last ``check_every`` steps, with
-            ``on_nan="raise"``.
+            When a loss, gradient or running statistic was NaN or infinite within the last
+            ``check_every`` steps, with ``on_nan="raise"``.
         """
         loss, _ = self.stepper.run(*self.door.place(x, y))
         return loss

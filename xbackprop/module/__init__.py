@@ -10,6 +10,8 @@ from xbackprop.module.frame import (
     layer_path,
     replay,
     saving,
+    settle_parameters,
+    update_parameter,
     withhold_updates,
 )
 from xbackprop.module.lazy import UninitializedParameter, create_parameter, read_parameter
@@ -29,5 +31,7 @@ __all__ = [
     "read_parameter",
     "replay",
     "saving",
+    "settle_parameters",
+    "update_parameter",
     "withhold_updates",
 ]

@@ -48,6 +48,17 @@ def test_sum(size: Any, dtype: Any, xb_device: Device) -> None:
     np.testing.assert_array_equal(indices, before[1])
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 31, 32, 33, 64])
+def test_all_rows_of_one_index(count: int, xb_device: Device) -> None:
+    rows = np.arange(1, count + 1, dtype=np.float32)[:, None]
+    here, there = xb.to_device(rows), xb.to_device(np.zeros(count, np.int64))
+    assert xb.to_host(sum_by_index(here, there, 1)).tolist() == [[count * (count + 1) / 2]]
+    for sign, place in ((1, count - 1), (-1, 0)):
+        values, positions = max_by_index(sign * here, there, 1)
+        assert xb.to_host(values).tolist() == [[rows[place, 0] * sign]]
+        assert xb.to_host(positions).tolist() == [[place]]
+
+
 @every_size
 def test_kernel_gives_the_bits_of_the_reference(size: Any, xb_device: Device) -> None:
     rows, indices = draw(size)

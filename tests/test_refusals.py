@@ -297,6 +297,36 @@ REFUSED = [
      RAISES),
     *(("PairwiseDistance", (p,), [(3, 0), (3, 0)], ValueError, "has no value for vectors without",
        RAISES) for p in (INF, -INF, -1.0)),
+    # embeddings
+    *((name, arguments, None, error, f"{name} expects {message}", RAISES)
+      for name in ("Embedding", "EmbeddingBag") for arguments, error, message in (
+          ((-1, 3), ValueError, "num_embeddings >= 0; got -1"),
+          ((3, -1), ValueError, "embedding_dim >= 0; got -1"),
+          ((3.0, 2), TypeError, "num_embeddings to be an int; got float"),
+          ((3, "a"), TypeError, "embedding_dim to be an int; got str"))),
+    *(("Embedding", (3, 2, value), None, error, f"Embedding expects padding_idx {message}", RAISES)
+      for value, error, message in (
+          (3, ValueError, "from -3 to 2, within num_embeddings; got 3"),
+          (-4, ValueError, "from -3 to 2, within num_embeddings; got -4"),
+          (1.0, TypeError, "to be an int; got float"), ("a", TypeError, "to be an int; got str"))),
+    ("Embedding", (0, 2, 0), None, ValueError, "Embedding expects padding_idx from",
+     RAISES),
+    ("EmbeddingBag", (3, 2, None, 2.0, False, "sum", False, None, False, 3), None, ValueError,
+     "EmbeddingBag expects padding_idx from -3 to 2, within num_embeddings; got 3", RAISES),
+    ("Embedding", (3, 2, None, "a"), None, TypeError, "Embedding expects max_norm to be a number",
+     RAISES),
+    ("Embedding", (3, 2, None, 1.0, "a"), None, TypeError, "Embedding expects norm_type to be a nu",
+     RAISES),
+    ("Embedding", (3, 2, None, None, 2.0, False, True), None, NotImplementedError,
+     "Embedding(sparse=True): gradients are dense arrays here. Leave sparse=False.", ACCEPTS),
+    ("EmbeddingBag", (3, 2, None, 2.0, False, "sum", True), None, NotImplementedError,
+     "EmbeddingBag(sparse=True): gradients are dense arrays here", ACCEPTS),
+    ("Embedding", (3, 2, None, None, 2.0, False, False, np.zeros((2, 3), np.float32)), None,
+     ValueError, "Embedding expects _weight of shape (3, 2); got (2, 3)", RAISES),
+    ("EmbeddingBag", (3, 2, None, 2.0, False, "all"), None, ValueError, "EmbeddingBag expects mode "
+     "to be one of ('sum', 'mean', 'max'); got 'all'", RAISES),
+    ("EmbeddingBag", (3, 2, None, 2.0, True, "max"), None, ValueError, "EmbeddingBag expects "
+     "scale_grad_by_freq=False with mode='max'", RAISES),
     # shapes
     *(("Unflatten", arguments, None, TypeError, message, RAISES) for arguments, message in (
         (("a", (2, 3)), "Unflatten expects dim to be an int; got str"),

@@ -10,6 +10,7 @@ from layer_cases.containers import CONTAINERS, tied, used_twice
 from layer_cases.convolution import CONVOLUTIONS
 from layer_cases.distances import DISTANCES
 from layer_cases.dropout import DROPOUT
+from layer_cases.embedding import EMBEDDING
 from layer_cases.linear import LINEAR
 from layer_cases.losses import LOSSES
 from layer_cases.models import MODELS
@@ -29,6 +30,7 @@ CASES = [
     *PADDING,
     *POOLING,
     *DROPOUT,
+    *EMBEDDING,
     *DISTANCES,
     *CONTAINERS,
     *MODELS,

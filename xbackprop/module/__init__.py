@@ -10,6 +10,8 @@ from xbackprop.module.frame import (
     layer_path,
     replay,
     saving,
+    settle_parameters,
+    update_parameter,
 )
 from xbackprop.module.lazy import UninitializedParameter, create_parameter, read_parameter
 from xbackprop.module.parameter import Parameter
@@ -29,6 +31,8 @@ __all__ = [
     "read_parameter",
     "replay",
     "saving",
+    "settle_parameters",
+    "update_parameter",
     "updates_stay_finite",
     "withhold_updates",
 ]

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array, is_array
+from xbackprop.backend.array_module import Array, get_array_module, is_array
 from xbackprop.backend.device import CPU, Device, device_of
 from xbackprop.backend.fork import LockHolder
-from xbackprop.module.parameter import clock
+from xbackprop.module.parameter import Parameter, clock
 
 if TYPE_CHECKING:
     from xbackprop.module.base import Module
+
+# Under the id of the owner and a name: the owner, that name, and the new value.
+Updates = dict[tuple[int, str], tuple[Any, str, Any]]
 
 _CONSUMED: Any = object()
 _NO_SAVED: Any = object()
@@ -45,7 +48,7 @@ class Frame:
     stack : list of Module
         The modules that are running, outermost first.
     updates : dict
-        Buffers that the running call will change when it succeeds.
+        Buffers and parameters that the running call will change when it succeeds.
     inference : bool
         Nothing is saved.
     keep : bool
@@ -58,7 +61,7 @@ class Frame:
 
     def __init__(self) -> None:
         self.stack: list[Module] = []
-        self.updates: dict[tuple[int, str], tuple[Module, str, Array]] = {}
+        self.updates: Updates = {}
         self.inference = False
         self.keep = False
         self.is_quiet = False
@@ -142,7 +145,7 @@ def _outermost(
     finally:
         frame.stack.pop()
         if frame.updates and not frame.is_quiet:
-            frame.updates.clear()  # a refused call changes nothing
+            _discard_updates(frame)  # a refused call changes nothing
 
 
 def wrap_backward(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -220,19 +223,89 @@ def saving() -> contextlib.AbstractContextManager[None]:
     return _setting(inference=False)
 
 
-def replay(
-    state: "dict[tuple[int, str], tuple[Module, str, Array]]",
-) -> contextlib.AbstractContextManager[None]:
-    """Run forwards as they ran at an earlier state, and discard what they would update."""
-    return _setting(updates=dict(state))
+@contextlib.contextmanager
+def replay(state: Updates, values: list[tuple[Parameter, Array]]) -> Iterator[None]:
+    """Run forwards as they ran at an earlier state, and discard what they would update.
+
+    Parameters
+    ----------
+    state : dict
+        Buffers as the earlier call saw them, in the form of :attr:`Frame.updates`.
+    values : list of (Parameter, array)
+        What layers read of the parameters then.
+    """
+    present = [(parameter, parameter.value) for parameter, _ in values]
+    try:
+        for parameter, value in values:
+            parameter.value = value
+        with _setting(updates=dict(state)):
+            yield
+    finally:
+        for parameter, value in present:
+            parameter.value = value
+
+
+def update_parameter(parameter: Parameter, values: Array) -> None:
+    """Let layers read new values from here on, which become the parameter's when the call succeeds.
+
+    They are put in the place of the old array, which is not written into: whoever saved it for a
+    backward still has what it computed with, so the version need not move.
+
+    Parameters
+    ----------
+    parameter : Parameter
+        Of which a forward changes the values.
+    values : array
+        Of its shape and dtype, in storage that nobody else has.
+    """
+    parameter.value = values
+    _local.frame.updates[id(parameter), "data"] = (parameter, "data", values)
+
+
+def settle_parameters(finite: Any) -> None:
+    """Write what the running call has made of parameters, before an optimizer moves them.
+
+    In place, as the optimizer's own update that follows: its views stay valid.
+
+    Parameters
+    ----------
+    finite : None, bool or device scalar of bool
+        As in :func:`withhold_updates`.
+    """
+    updates = _local.frame.updates
+    if not updates:
+        return
+    for key, (owner, _, values) in list(updates.items()):
+        if not isinstance(owner, Parameter):
+            continue
+        data = owner.data
+        if finite is None or finite is True:
+            data[...] = values
+        elif finite is not False:
+            with device_of(data).activate():
+                data[...] = get_array_module(data).where(finite, values, data)
+        owner.value = data
+        owner.mark_changed()
+        del updates[key]
 
 
 def commit_updates() -> None:
     """Write the state that the finished call produced into the modules' buffers."""
     frame = _local.frame
     with _committing.lock:
-        for module, name, array in frame.updates.values():
-            module.commit_buffer(name, array)
+        for owner, name, array in frame.updates.values():
+            if isinstance(owner, Parameter):
+                owner.rebind(array)
+            else:
+                owner.commit_buffer(name, array)
+    frame.updates.clear()
+
+
+def _discard_updates(frame: Frame) -> None:
+    """Forget what a refused call would have changed."""
+    for owner, _, _ in frame.updates.values():
+        if isinstance(owner, Parameter):
+            owner.value = owner.data
     frame.updates.clear()
 
 
@@ -287,7 +360,7 @@ class as_one_call:
                 if self._frame.updates and exception[0] is None:
                     commit_updates()
             finally:
-                self._frame.updates.clear()
+                _discard_updates(self._frame)
                 self._errstate.__exit__(*exception)
                 self._place.__exit__(*exception)
 

@@ -50,11 +50,11 @@ class Parameter:
     data : array
         The master values.
     value : array
-        What layers read; ``data`` itself.
+        What layers read; ``data`` itself, but for a forward that is changing it.
     grad : array or None
         The gradient collected since ``zero_grad``; None when there is none.
     version : int
-        Moves whenever the values change.
+        Moves whenever the values change under the eyes of a backward that is still to come.
     contributions : int
         How often ``accumulate`` was called since ``zero_grad``.
     """

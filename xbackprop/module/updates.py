@@ -10,11 +10,11 @@ from xbackprop.module.parameter import Parameter
 if TYPE_CHECKING:
     from xbackprop.module.base import Module
 
-Update = tuple[tuple[int, str], "Module", str, Array, Array]
+Update = tuple[tuple[int, str], "Module | Parameter", str, Array, Array]
 
 
 def updates_stay_finite() -> Any:
-    """Tell whether the running call leaves persistent buffers finite that were finite before.
+    """Tell whether the running call leaves finite what it changes and what was finite before.
 
     A variance may overflow where the loss does not: all that is divided by it becomes zero. What
     was NaN or infinite before has no say.
@@ -37,7 +37,7 @@ def updates_stay_finite() -> Any:
 
 
 def withhold_updates(finite: Any) -> None:
-    """Let the running call leave persistent buffers as they are where ``finite`` is False.
+    """Let the running call leave buffers and parameters as they are where ``finite`` is False.
 
     Running statistics of a batch that gave no finite loss are no statistics, and a count of batches
     that they do not hold would spoil their average. Random counters, which are not persistent, move
@@ -51,16 +51,21 @@ def withhold_updates(finite: Any) -> None:
     if finite is None or finite is True:
         return
     updates = current_frame().updates
-    for key, module, name, array, kept in _persistent_updates():
+    for key, owner, name, array, kept in _persistent_updates():
         if finite is False:
             del updates[key]
         else:
-            updates[key] = module, name, get_array_module(array).where(finite, array, kept)
+            updates[key] = owner, name, get_array_module(array).where(finite, array, kept)
+        if isinstance(owner, Parameter):
+            owner.value = kept if finite is False else updates[key][2]
 
 
 def _persistent_updates() -> Iterator[Update]:
-    """Yield the running call's updates of persistent buffers, each with the value kept so far."""
-    for key, (module, name, array) in list(current_frame().updates.items()):
-        is_counter = name in module.__dict__.get("_extra_buffers", ())
+    """Yield the running call's updates of lasting state, each with the value kept so far."""
+    for key, (owner, name, array) in list(current_frame().updates.items()):
+        if isinstance(owner, Parameter):
+            yield key, owner, name, array, owner.data
+            continue
+        is_counter = name in owner.__dict__.get("_extra_buffers", ())
         if not is_counter and not isinstance(array, Parameter):  # one that was created lazily
-            yield key, module, name, array, module.__dict__["_buffers"][name]
+            yield key, owner, name, array, owner.__dict__["_buffers"][name]

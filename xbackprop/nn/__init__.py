@@ -67,6 +67,7 @@ from xbackprop.nn.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
+from xbackprop.nn.embedding import Embedding, EmbeddingBag
 from xbackprop.nn.lazy_linear import LazyLinear
 from xbackprop.nn.linear import Identity, Linear
 from xbackprop.nn.losses import (
@@ -249,6 +250,9 @@ __all__ = [
     "Dropout3d",
     "AlphaDropout",
     "FeatureAlphaDropout",
+    # embeddings
+    "Embedding",
+    "EmbeddingBag",
     # distances
     "CosineSimilarity",
     "PairwiseDistance",

@@ -38,12 +38,13 @@ def pairwise_distance_forward(
     """
     difference = x1 - x2
     difference += eps
-    norm = _p_norm(difference, p)
+    norm = p_norm(difference, p)
     output = norm if keepdim else norm.reshape(norm.shape[:-1])
     return output, (difference, norm, p)
 
 
-def _p_norm(x: Array, p: float) -> Array:
+def p_norm(x: Array, p: float) -> Array:
+    """Return ``(sum |x|^p)^(1/p)`` over the last axis, which is kept with length 1."""
     xp = get_array_module(x)
     if p == 0:
         return (x != 0).sum(axis=-1, keepdims=True).astype(x.dtype)

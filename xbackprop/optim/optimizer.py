@@ -8,7 +8,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.transfer import to_device
-from xbackprop.module import Parameter, UninitializedParameter
+from xbackprop.module import Parameter, UninitializedParameter, settle_parameters
 from xbackprop.module.parameter import clock
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.state_dict import (
@@ -212,6 +212,7 @@ class Optimizer:
         self.calls += 1
         finite = self._check_finite(flats, loss) if self.skip_nonfinite else None
         self.last_finite = finite
+        settle_parameters(finite)
         if finite is not False:
             for flat in flats:
                 if flat.device.kind == "cpu":

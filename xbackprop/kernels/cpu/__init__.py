@@ -1,1 +1,5 @@
 """Kernels for the CPU; imported by dispatch at the first op there."""
+
+from xbackprop.kernels.cpu import ops
+
+__all__ = ["ops"]

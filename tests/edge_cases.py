@@ -156,7 +156,28 @@ NORMALIZATION += [
     for size, alpha in ((3, 1e-4), (2, 1))
 ]
 
-EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION, *PADDING, *POOLING]
+UPSAMPLING = [
+    EdgeRow(
+        f"Upsample({mode}, {align})",
+        lambda mode=mode, align=align, factor=factor: nn.Upsample(None, factor, mode, align),
+        lambda torch, mode=mode, align=align, factor=factor: torch.nn.Upsample(
+            None, factor, mode, align
+        ),
+        lambda x, factor=factor: (x[:, None] if factor == 1.5 else x[:, None, None],),
+    )
+    for mode, align, factor in (
+        ("nearest", None, 1.5),
+        ("nearest-exact", None, 1.5),
+        ("area", None, 1.5),
+        ("linear", False, 1.5),
+        ("linear", True, 1.5),
+        ("bilinear", True, (2, 1.5)),
+        ("bicubic", False, (2, 1.5)),
+        ("bicubic", True, (2, 0.5)),
+    )
+]
+
+EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION, *PADDING, *POOLING, *UPSAMPLING]
 
 SIGMOID_AT_MINUS_89 = (
     "PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is 2e-39"

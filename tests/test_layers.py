@@ -34,6 +34,10 @@ WITHOUT_FORMULA = {
         ),
         "windows with options; test_pooling.py compares with loops over all their elements",
     ),
+    **dict.fromkeys(
+        ("xbackprop.nn.upsample.upsample_forward", "xbackprop.nn.upsample.upsample_backward"),
+        "taps of seven modes; test_upsample.py compares with loops over outputs and taps",
+    ),
     "xbackprop.nn.losses.ctc.ctc_loss_forward": "a recursion over time; test_losses.py compares it "
     "with the sum over all alignments, one by one",
     "xbackprop.nn.losses.ctc.ctc_loss_backward": "a recursion over time; the rows compare it with "

@@ -363,6 +363,40 @@ REFUSED = [
           ("CircularPad1d", (-5, 3), ACCEPTS))),  # and reads memory that nothing was written to
     *((name, (1,), [(2, 2, 0)], ValueError, "needs a longer axis 2", RAISES)
       for name in ("ReflectionPad1d", "ReplicationPad1d", "CircularPad1d")),
+    # upsampling
+    *(("Upsample", arguments, None, error, f"Upsample expects {message}", RAISES)
+      for arguments, error, message in (
+          ((), ValueError, "either size or scale_factor; got size=None and scale_factor=None"),
+          ((3, 2), ValueError, "either size or scale_factor; got size=3 and scale_factor=2"),
+          ((3, None, "cubic"), ValueError, "mode to be one of nearest, nearest-exact, area, li"),
+          ((3, None, "lanczos"), ValueError, "mode to be one of"),
+          ((3, None, "nearest", False), ValueError, "align_corners with mode linear, bilinear, b"),
+          ((3, None, "area", True), ValueError, "align_corners with mode linear, bilinear, b"),
+          ((3, None, "linear", 1), TypeError, "align_corners to be a bool or None; got int"),
+          ((3.0,), TypeError, "size of ints; got float"), (((True,),), TypeError, "size of ints"),
+          ((0,), ValueError, "size >= 1; got 0"), (((2, -1),), ValueError, "size >= 1; got -1"),
+          ((None, 0), ValueError, "a finite scale_factor > 0; got 0"),
+          ((None, -2.0), ValueError, "a finite scale_factor > 0; got -2.0"),
+          ((None, NAN), ValueError, "a finite scale_factor > 0; got nan"),
+          ((None, INF), ValueError, "a finite scale_factor > 0; got inf"),
+          ((None, "a"), TypeError, "scale_factor of numbers; got str"))),
+    ("Upsample", (3, None, "nearest", None, True), None, ValueError, "Upsample recomputes a scale_",
+     RAISES),
+    *(("Upsample", (3, None, mode), [shape], ValueError, f"Upsample with mode='{mode}' expects x of"
+       f" {axes} axes, (batch, channels, ...), none but the batch empty; got {shape}", RAISES)
+      for mode, axes, shape in (
+          ("nearest", "3 or 4 or 5", (4, 4)), ("area", "3 or 4 or 5", (1, 1, 1, 1, 1, 4)),
+          ("linear", "3", (1, 1, 4, 4)), ("bilinear", "4", (1, 1, 4)), ("bicubic", "4", (1, 1, 4)),
+          ("trilinear", "5", (1, 1, 4, 4)), ("nearest", "3 or 4 or 5", (1, 0, 4)),
+          ("bicubic", "4", (1, 1, 0, 4)))),
+    ("Upsample", ((3, 3),), [(1, 1, 4)], ValueError, "Upsample expects x of 4 axes, as it has so",
+     RAISES),
+    ("Upsample", (None, (2.0,)), [(1, 1, 4, 4)], ValueError, "Upsample expects x of 3 axes, as it ",
+     RAISES),
+    ("Upsample", (None, 0.2), [(1, 1, 4)], ValueError, "Upsample with scale_factor=0.2 leaves noth",
+     RAISES),
+    ("UpsamplingBilinear2d", (3,), [(1, 1, 4)], ValueError, "UpsamplingBilinear2d with mode='bilin",
+     RAISES),
     # pooling
     *((name, arguments, None, error, f"{name} expects {message}", RAISES)
       for name in (f"{kind}Pool{n}d" for kind in ("Max", "Avg") for n in (1, 2, 3))
@@ -476,6 +510,7 @@ FLOAT_LAYERS = {
     **{f"{kind}Pool{n}d": (1,) for kind in ("Max", "Avg") for n in (1, 2, 3)},
     **{f"Adaptive{kind}Pool{n}d": (1,) for kind in ("Avg", "Max") for n in (1, 2, 3)},
     **{f"LPPool{n}d": (2, 1) for n in (1, 2, 3)},
+    **dict.fromkeys("Upsample UpsamplingNearest2d UpsamplingBilinear2d".split(), (2,)),
     "PixelShuffle": (1,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
     "ConstantPad2d": (1, 0), **dict.fromkeys(
         "ZeroPad2d ReflectionPad2d ReplicationPad2d CircularPad2d".split(), (1,)),

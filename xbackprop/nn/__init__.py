@@ -144,6 +144,7 @@ from xbackprop.nn.pooling import (
 )
 from xbackprop.nn.reshape import Flatten, Unflatten
 from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
+from xbackprop.nn.upsample import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
 __all__ = [
     # the base
@@ -198,6 +199,9 @@ __all__ = [
     "PixelShuffle",
     "PixelUnshuffle",
     "ChannelShuffle",
+    "Upsample",
+    "UpsamplingNearest2d",
+    "UpsamplingBilinear2d",
     # normalization
     "BatchNorm1d",
     "BatchNorm2d",

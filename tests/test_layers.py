@@ -29,6 +29,7 @@ WITHOUT_FORMULA = {
                 "power.lp_pool",
                 "adaptive_average.adaptive_avg_pool",
                 "adaptive_maximum.adaptive_max_pool",
+                "unpooling.max_unpool",
             )
             for direction in ("forward", "backward")
         ),

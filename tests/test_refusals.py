@@ -445,6 +445,21 @@ REFUSED = [
        RAISES) for kind, arguments in (("Max", (2,)), ("Avg", (2,)), ("LP", (2, 2)))
       for n in (1, 2, 3) for shape in ((4,) * n, (4,) * (n + 3))),
     ("MaxPool1d", (1, 1), [(2, 2, 0)], ValueError, "has no room in x of shape (2, 2, 0)", RAISES),
+    *((f"MaxUnpool{n}d", arguments, None, error, f"MaxUnpool{n}d expects {message}", does)
+      for n in (1, 2, 3) for arguments, error, message, does in (
+          ((0,), ValueError, "kernel_size >= 1; got 0", ACCEPTS),
+          ((2, 0), ValueError, "stride >= 1; got 0", ACCEPTS),  # and refuses the call in 3-D
+          ((2, 1, -1), ValueError, "padding >= 0; got -1", ACCEPTS),
+          ((2.0,), TypeError, "kernel_size to be an int or", RAISES),
+          (("a",), TypeError, "kernel_size to be an int or", RAISES))),
+    *((f"MaxUnpool{n}d", (2, None, padding), [shape] * 2, error, message, RAISES)
+      for n in (1, 2, 3) for padding, shape, error, message in (
+          (0, (4,) * (n + 1), TypeError, "expects indices of an integer dtype; got float32"),
+          (0, (4,) * n, ValueError, f"MaxUnpool{n}d expects x of shape (batch, channels, "),
+          (0, (4,) * (n + 3), ValueError, f"MaxUnpool{n}d expects x of shape (batch, channels, "),
+          (0, (1, 0, *(4,) * n), ValueError, "expects no axis but the batch empty; got x of shape"),
+          (0, (1, 1, *(0,) * n), ValueError, "expects no axis but the batch empty; got x of shape"),
+          (4, (1, 1, *(4,) * n), ValueError, "to lengths 1 to 1"))),
 ]  # fmt: skip
 
 every_row = pytest.mark.parametrize(

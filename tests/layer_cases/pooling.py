@@ -1,8 +1,12 @@
 """Rows of pooling."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
-from layer_cases.case import Case, normal
+import numpy as np
+
+from layer_cases.case import Case, Rng, normal
 from xbackprop import nn
 
 IMAGES = {1: normal(3, 2, 7), 2: normal(2, 2, 5, 6), 3: normal(2, 1, 4, 5, 3)}
@@ -17,6 +21,29 @@ def row(name: str, *arguments: Any, sample: bool = False, **options: Any) -> Cas
         (SAMPLES if sample else IMAGES)[int(name[-2])],
         lambda t: getattr(t.nn, name)(*arguments, **options),
         has_batch=not sample,
+    )
+
+
+def maxima(lead: tuple[int, ...], ndim: int, size: int) -> Callable[[Rng], Any]:
+    """Numbers and a place for each of them among ``size``, none twice."""
+
+    def draw(rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+        shape = (*lead, *(2, 3, 2)[:ndim])
+        count = math.prod(shape[len(lead) :])
+        places = [rng.permutation(size)[:count] for _ in range(math.prod(lead))]
+        return rng.normal(size=shape), np.reshape(places, shape)
+
+    return draw
+
+
+def unpool(ndim: int, *arguments: Any, size: int, lead: tuple[int, ...] = (2, 2)) -> Case:
+    name = f"MaxUnpool{ndim}d"
+    return Case(
+        f"{name} {', '.join(map(repr, arguments))}" + " of one sample" * (len(lead) == 1),
+        lambda: getattr(nn, name)(*arguments),
+        maxima(lead, ndim, size),
+        lambda t: getattr(t.nn, name)(*arguments),
+        has_batch=len(lead) == 2,
     )
 
 
@@ -45,4 +72,9 @@ POOLING = [
     *(row(f"Adaptive{kind}Pool2d", (None, 8)) for kind in ("Avg", "Max")),
     *(row(f"Adaptive{kind}Pool3d", (7, 1, None), sample=True) for kind in ("Avg", "Max")),
     *(row(f"AdaptiveMaxPool{n}d", 3, return_indices=True) for n in (1, 2, 3)),
+    *(unpool(n, 2, size=4 * (1, 6, 24)[n - 1]) for n in (1, 2, 3)),
+    *(unpool(n, 3, 2, 1, size=(3, 15, 45)[n - 1]) for n in (1, 2, 3)),
+    *(unpool(n, 1, 3, size=(4, 28, 112)[n - 1], lead=(3,)) for n in (1, 2, 3)),
+    unpool(2, (2, 3), (1, 2), (0, 1), size=15),
+    unpool(3, (1, 3, 2), (2, 1, 1), (0, 1, 0), size=27),
 ]

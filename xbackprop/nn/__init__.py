@@ -141,6 +141,9 @@ from xbackprop.nn.pooling import (
     MaxPool1d,
     MaxPool2d,
     MaxPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
 )
 from xbackprop.nn.reshape import Flatten, Unflatten
 from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
@@ -233,6 +236,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",

@@ -96,7 +96,10 @@ def _gather(x: Array, axis: int, taps: list[Tap]) -> Array:
             part *= as_axis(weight, axis)
         if is_there is not None:  # a weight of 0 would make NaN of what is infinite elsewhere
             part = xp.where(as_axis(is_there, axis), part, 0)
-        total = part if total is None else total + part
+        if total is None:
+            total = part
+        else:
+            total += part
     return total
 
 

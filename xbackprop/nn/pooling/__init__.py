@@ -13,6 +13,7 @@ from xbackprop.nn.pooling.adaptive_maximum import (
 from xbackprop.nn.pooling.average import AvgPool1d, AvgPool2d, AvgPool3d
 from xbackprop.nn.pooling.maximum import MaxPool1d, MaxPool2d, MaxPool3d
 from xbackprop.nn.pooling.power import LPPool1d, LPPool2d, LPPool3d
+from xbackprop.nn.pooling.unpooling import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -30,4 +31,7 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
 ]

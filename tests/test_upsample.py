@@ -44,26 +44,39 @@ def matrix(length: int, outputs: int, kind: str, align: bool, ratio: float) -> n
     return found
 
 
+AXES_AND_MODES = [
+    *((ndim, mode, False) for ndim in (1, 2, 3) for mode in ("nearest", "nearest-exact")),
+    *((ndim, mode, align) for ndim, mode in LINEAR.items() for align in (False, True)),
+    *((2, "bicubic", align) for align in (False, True)),
+]
+
+
 @on_two
+@pytest.mark.parametrize(("ndim", "mode", "align"), AXES_AND_MODES)
+@pytest.mark.parametrize("how", ["size", "scale_factor", "recomputed"])
 @given(data=st.data())
 @few
-def test_axes_are_products_with_a_matrix(data: Any, xb_device: Any) -> None:
-    ndim = data.draw(st.integers(1, 3))
-    modes = ["nearest", "nearest-exact", LINEAR[ndim]] + ["bicubic"] * (ndim == 2)
-    mode = data.draw(st.sampled_from(modes))
-    align = mode in (*LINEAR.values(), "bicubic") and data.draw(st.booleans())
-    shape = data.draw(st.tuples(*[st.integers(1, 6)] * ndim))
-    sizes = data.draw(st.tuples(*[st.integers(1, 9)] * ndim))
-    layer = nn.Upsample(sizes, mode=mode, align_corners=align or None)
+def test_axes_are_products_with_a_matrix(
+    ndim: int, mode: str, align: bool, how: str, data: Any, xb_device: Any
+) -> None:
+    shape = data.draw(st.tuples(*[st.integers(2, 6)] * ndim))
+    factors = data.draw(st.tuples(*[st.sampled_from([0.55, 0.83, 1.19, 1.9, 2.3])] * ndim))
+    sizes = tuple(int(n * factor) for n, factor in zip(shape, factors, strict=True))
+    options: dict[str, Any] = {"size": sizes} if how == "size" else {"scale_factor": factors}
+    if how == "recomputed":
+        options["recompute_scale_factor"] = True
+    layer = nn.Upsample(**options, mode=mode, align_corners=align or None)
     x = np.random.default_rng(0).normal(size=(2, 1, *shape))
     output, saved = layer.forward(xb.asarray(x, dtype=np.float64))
     grad = np.random.default_rng(1).normal(size=output.shape)
     received = layer.backward(xb.asarray(grad, dtype=np.float64), saved)
     kind = {"bicubic": "cubic", LINEAR[ndim]: "linear"}.get(mode, mode)
     for axis, (length, outputs) in enumerate(zip(shape, sizes, strict=True), start=2):
-        ratio = length / outputs
+        ratio = 1 / factors[axis - 2] if how == "scale_factor" else length / outputs
         if align:
             ratio = (length - 1) / (outputs - 1) if outputs > 1 else 0.0
+        if kind == "linear" and length == outputs:
+            ratio = 1.0
         product = matrix(length, outputs, kind, align, ratio)
         x = np.moveaxis(np.moveaxis(x, axis, -1) @ product.T, -1, axis)
         grad = np.moveaxis(np.moveaxis(grad, axis, -1) @ product, -1, axis)
@@ -112,14 +125,14 @@ def test_where_pytorchs_backward_takes_another_neighbour() -> None:
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "area"])
 def test_an_infinite_gradient_stays_with_what_was_read(mode: str, xb_device: Device) -> None:
-    layer = nn.Upsample(size=8, mode=mode)
-    x = xb.asarray(np.ones((1, 1, 4), np.float32))
+    layer = nn.Upsample(size=12, mode=mode)
+    x = xb.asarray(np.ones((1, 1, 6), np.float32))
     _, saved = layer.forward(x)
-    grad = np.zeros((1, 1, 8), np.float32)
-    grad[..., 0] = np.inf
+    grad = np.zeros((1, 1, 12), np.float32)
+    grad[..., [0, -1]] = np.inf
     received = xb.to_host(layer.backward(xb.asarray(grad), saved))
-    assert received[0, 0, 0] == np.inf
-    assert (received[..., 2:] == 0).all()
+    assert received[0, 0, 0] == received[0, 0, -1] == np.inf
+    assert (received[..., 2:-2] == 0).all()
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])

@@ -156,6 +156,15 @@ NORMALIZATION += [
     for size, alpha in ((3, 1e-4), (2, 1))
 ]
 
+POOLING += [
+    EdgeRow(
+        "FractionalMaxPool2d((1, 2), (1, 3))",  # steps of one: no random number changes them
+        lambda: nn.FractionalMaxPool2d((1, 2), (1, 3), rng=0),
+        lambda torch: torch.nn.FractionalMaxPool2d((1, 2), (1, 3)),
+        lambda x: (x.reshape(-1, 1, 1, 4),),
+    )
+]
+
 UPSAMPLING = [
     EdgeRow(
         f"Upsample({mode}, {align})",

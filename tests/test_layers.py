@@ -30,6 +30,7 @@ WITHOUT_FORMULA = {
                 "adaptive_average.adaptive_avg_pool",
                 "adaptive_maximum.adaptive_max_pool",
                 "unpooling.max_unpool",
+                "fractional.fractional_max_pool",
             )
             for direction in ("forward", "backward")
         ),

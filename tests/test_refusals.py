@@ -460,6 +460,24 @@ REFUSED = [
           (0, (1, 0, *(4,) * n), ValueError, "expects no axis but the batch empty; got x of shape"),
           (0, (1, 1, *(0,) * n), ValueError, "expects no axis but the batch empty; got x of shape"),
           (4, (1, 1, *(4,) * n), ValueError, "to lengths 1 to 1"))),
+    *((f"FractionalMaxPool{n}d", arguments, None, error, f"FractionalMaxPool{n}d expects {message}",
+       does) for n in (2, 3) for arguments, error, message, does in (
+          ((2,), ValueError, "either output_size or output_ratio; got output_size=None an", RAISES),
+          ((2, 2, 0.5), ValueError, "either output_size or output_ratio; got output_size=", RAISES),
+          ((2, None, 1.0), ValueError, "output_ratio between 0 and 1; got 1.0", RAISES),
+          ((2, None, (0.5,)), ValueError, "output_ratio of one number or", RAISES),
+          ((2, None, "a"), TypeError, "output_ratio to be a number; got str", RAISES),
+          ((0, 2), ValueError, "kernel_size >= 1; got 0", RAISES if n == 3 else ACCEPTS),
+          ((2, 0), ValueError, "output_size >= 1; got 0", ACCEPTS),
+          ((2, (2,) * 4), ValueError, "output_size of one int or", RAISES),
+          ((2.0, 2), TypeError, "kernel_size to be an int or", RAISES))),
+    *((f"FractionalMaxPool{n}d", arguments, [shape], ValueError, f"FractionalMaxPool{n}d {message}",
+       does) for n in (2, 3) for arguments, shape, message, does in (
+          ((2, 4), (1, 1, *(4,) * n), "makes lengths (4, 4", RAISES),
+          ((2, None, 0.1), (1, 1, *(4,) * n), "makes lengths (0, 0", ACCEPTS),
+          ((2, 2), (4,) * n, "expects x of shape (batch, channels, ", RAISES),
+          ((2, 2), (4,) * (n + 3), "expects x of shape (batch, channels, ", RAISES),
+          ((2, 2), (1, 0, *(4,) * n), "expects no axis but the batch empty", RAISES))),
 ]  # fmt: skip
 
 every_row = pytest.mark.parametrize(
@@ -524,6 +542,7 @@ FLOAT_LAYERS = {
         "Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split(), ()),
     **{f"{kind}Pool{n}d": (1,) for kind in ("Max", "Avg") for n in (1, 2, 3)},
     **{f"Adaptive{kind}Pool{n}d": (1,) for kind in ("Avg", "Max") for n in (1, 2, 3)},
+    "FractionalMaxPool2d": (1, 1), "FractionalMaxPool3d": (1, 1),
     **{f"LPPool{n}d": (2, 1) for n in (1, 2, 3)},
     **dict.fromkeys("Upsample UpsamplingNearest2d UpsamplingBilinear2d".split(), (2,)),
     "PixelShuffle": (1,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),

@@ -47,6 +47,38 @@ def unpool(ndim: int, *arguments: Any, size: int, lead: tuple[int, ...] = (2, 2)
     )
 
 
+def samples(axes: int) -> list[Any]:
+    """Numbers that every float dtype holds, for a batch of two with as many channels as IMAGES."""
+    channels = {2: 2, 3: 1}[axes]
+    numbers = np.random.default_rng(0).integers(0, 64, size=(2, channels, axes)) / 64
+    return numbers.tolist()
+
+
+def fractional(ndim: int, *arguments: Any, sample: bool = False, **options: Any) -> Case:
+    name = f"FractionalMaxPool{ndim}d"
+    shown = [*map(repr, arguments), *(f"{key}={value}" for key, value in options.items())]
+    return Case(
+        f"{name} {', '.join(shown)} at samples" + " of one sample" * sample,
+        lambda: getattr(nn, name)(*arguments, **options, _random_samples=samples(ndim), rng=0),
+        (SAMPLES if sample else IMAGES)[ndim],
+        lambda t: getattr(t.nn, name)(
+            *arguments, **options, _random_samples=t.tensor(samples(ndim))
+        ),
+        has_batch=False,  # each sample has its own numbers
+    )
+
+
+def evenly(ndim: int, *arguments: Any, **options: Any) -> Case:
+    """Steps of a whole length, which no random number changes."""
+    name = f"FractionalMaxPool{ndim}d"
+    return Case(
+        f"{name} {', '.join(map(repr, arguments))} evenly{' with indices' if options else ''}",
+        lambda: getattr(nn, name)(*arguments, **options, rng=0),
+        IMAGES[ndim],
+        lambda t: getattr(t.nn, name)(*arguments, **options),
+    )
+
+
 POOLING = [
     *(row(f"MaxPool{n}d", 2) for n in (1, 2, 3)),
     *(row(f"MaxPool{n}d", 3, 2, 1, return_indices=True) for n in (1, 2, 3)),
@@ -77,4 +109,17 @@ POOLING = [
     *(unpool(n, 1, 3, size=(4, 28, 112)[n - 1], lead=(3,)) for n in (1, 2, 3)),
     unpool(2, (2, 3), (1, 2), (0, 1), size=15),
     unpool(3, (1, 3, 2), (2, 1, 1), (0, 1, 0), size=27),
+    fractional(2, 2, 3),
+    fractional(2, (1, 3), (4, 3), return_indices=True),
+    fractional(2, 2, output_ratio=(0.7, 0.5)),
+    fractional(2, 3, 3, return_indices=True),
+    fractional(2, (5, 1), (1, 5), sample=True),
+    fractional(3, (2, 2, 1), 2, return_indices=True),
+    fractional(3, (1, 2, 1), (3, 3, 2)),
+    fractional(3, 1, output_ratio=0.8, return_indices=True),
+    fractional(3, (2, 3, 2), (2, 2, 1), sample=True),
+    evenly(2, 2, (2, 3)),
+    evenly(2, 2, (4, 5), return_indices=True),
+    evenly(3, (2, 3, 1), (2, 2, 2)),
+    evenly(3, 1, 2, return_indices=True),
 ]

@@ -50,7 +50,7 @@ def sum_entries(values: Array, places: Array, size: int, most: int) -> Array:
     array, shape (size,)
     """
     xp = get_array_module(values)
-    total = xp.zeros(size, dtype=values.dtype)
+    total = xp.zeros(size, dtype=values.dtype.newbyteorder("="))
     if not places.size:
         return total
     order, first, behind = _sorted(places, size)

@@ -11,6 +11,7 @@ from xbackprop.nn.pooling.adaptive_maximum import (
     AdaptiveMaxPool3d,
 )
 from xbackprop.nn.pooling.average import AvgPool1d, AvgPool2d, AvgPool3d
+from xbackprop.nn.pooling.fractional import FractionalMaxPool2d, FractionalMaxPool3d
 from xbackprop.nn.pooling.maximum import MaxPool1d, MaxPool2d, MaxPool3d
 from xbackprop.nn.pooling.power import LPPool1d, LPPool2d, LPPool3d
 from xbackprop.nn.pooling.unpooling import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
@@ -25,6 +26,8 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",

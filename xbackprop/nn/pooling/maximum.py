@@ -14,6 +14,7 @@ from xbackprop.nn.pooling.windows import (
     Window,
     check_ints,
     check_padding,
+    grad_of_maxima,
     offsets,
     windows_of,
 )
@@ -122,10 +123,7 @@ class _MaxPool(Module):
         if not input_grad:
             return None
         inner, dtype = saved
-        grad = grad_output[0] if self.return_indices else grad_output
-        if grad is None:  # only the indices were used
-            grad = get_array_module(inner[0]).zeros(inner[0].shape, dtype=dtype)
-        return max_pool_backward(grad, *inner)
+        return max_pool_backward(grad_of_maxima(grad_output, inner[0], dtype), *inner)
 
     def extra_repr(self) -> str:
         """Return the constructor arguments shown by ``repr``."""

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.module import Module, describe_layer
 
 Key = tuple[Any, ...]
@@ -104,3 +105,11 @@ def _along(length: int, window: Window) -> Iterator[tuple[slice, slice]]:
         if first <= last:
             start, stop = first * window.stride + shift, last * window.stride + shift + 1
             yield slice(first, last + 1), slice(start, stop, window.stride)
+
+
+def grad_of_maxima(grad_output: Any, indices: Array, dtype: Any) -> Array:
+    """Return the gradient of maxima that came alone or with their indices, which have none."""
+    grad = grad_output[0] if isinstance(grad_output, tuple) else grad_output
+    if grad is None:  # only the indices were used
+        return get_array_module(indices).zeros(indices.shape, dtype=dtype)
+    return grad

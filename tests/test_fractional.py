@@ -130,10 +130,37 @@ def test_numbers_are_drawn_at_every_call_and_alike_everywhere(xb_device: Device)
     assert set(np.unique(steps)) == {2, 3}
     assert (columns[..., 0] == 0).all()
     assert (columns[..., -1] == 15).all()
-    # With u uniform, window 3 starts at floor((3 + u) 15 / 7) - floor(u 15 / 7).
-    u = (np.arange(100_000) + 0.5) / 100_000
-    expected = (np.floor((3 + u) * 15 / 7) - np.floor(u * 15 / 7)).mean()
-    assert abs(columns[..., 3].mean() - expected) < 5 * columns[..., 3].std() / np.sqrt(512)
+
+
+def test_numbers_are_uniform(xb_device: Device) -> None:
+    """With steps of 5/4, window 1 starts at 2 for u from 3/5 to 4/5, else at 1."""
+    layer = nn.FractionalMaxPool2d(1, 5, return_indices=True, rng=0)
+    _, indices = layer(xb.asarray(np.zeros((64, 16, 6, 6), np.float32)))
+    columns, rows = xb.to_host(indices)[:, :, 0] % 6, xb.to_host(indices)[..., 0] // 6
+    for starts_here in (columns, rows):
+        assert set(np.unique(starts_here[..., 1])) == {1, 2}
+        share = (starts_here[..., 1] == 2).mean()
+        assert abs(share - 0.2) < 5 * np.sqrt(0.2 * 0.8 / 1024)
+    assert abs(np.corrcoef(columns[..., 1].ravel(), rows[..., 1].ravel())[0, 1]) < 5 / 32
+
+
+def test_windows_of_steps_of_one_share_an_element(xb_device: Device) -> None:
+    """All of them, also where float32 rounds 2 + u up to 3: two windows start there at once."""
+    u = np.nextafter(np.float32(1), np.float32(0))
+    samples = np.full((1, 1, 2), u, np.float32)
+    layer = nn.FractionalMaxPool2d(1, 4, _random_samples=samples)
+    output, saved = layer.forward(xb.asarray(np.ones((1, 1, 4, 4), np.float32)))
+    grad = xb.to_host(layer.backward(output, saved))
+    assert grad.sum() == 16
+    assert grad.max() == 4
+
+
+def test_samples_of_a_larger_batch_are_cut(xb_device: Device) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 1, 9, 9)).astype(np.float32)
+    samples = np.random.default_rng(1).random((3, 1, 2)).astype(np.float32)
+    layer = nn.FractionalMaxPool2d(2, 5, _random_samples=samples)
+    whole, part = (xb.to_host(layer(xb.asarray(array))) for array in (x, x[:2]))
+    assert whole[:2].tobytes() == part.tobytes()
 
 
 @pytest.mark.parametrize("wrong", [-0.25, 1.25, np.nan])

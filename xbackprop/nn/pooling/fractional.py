@@ -105,11 +105,16 @@ def _starts(sample: Array, length: int, kernel: int, outputs: int) -> Array:
 def _most_windows(
     spatial: tuple[int, ...], kernel_size: tuple[int, ...], sizes: tuple[int, ...]
 ) -> int:
-    """Return how many windows can share an element: ``k / a`` along an axis, and its last."""
+    """Return how many windows can share an element.
+
+    Starts that are ``d`` windows apart lie more than ``d a - 1`` elements apart, less what float32
+    rounds, and those of windows that share an element at most ``k - 1``.
+    """
     most = 1
     for length, kernel, outputs in zip(spatial, kernel_size, sizes, strict=True):
-        room = max(length - kernel, 1)
-        most *= min(outputs, kernel * (outputs - 1) // room + 2)
+        if outputs > 1:
+            alpha = (length - kernel) / (outputs - 1)
+            most *= min(outputs, int((kernel + length * 2.0**-21) / alpha) + 1)
     return most
 
 

@@ -154,9 +154,9 @@ class MaxPool1d(_MaxPool):
     Notes
     -----
     Input ``(batch, channels, length)``, or that without the batch axis.
-    NaN wins, as in PyTorch. A window that dilation leads around all elements (PyTorch reads beside
-    the image) gives ``-inf`` and the index -1. The derivative is derived in
-    :func:`max_pool_forward`.
+    NaN wins, as in PyTorch. A window that dilation leads around all elements gives ``-inf`` and the
+    index -1, where PyTorch's index lies beside the image; it has no gradient. The derivative is
+    derived in :func:`max_pool_forward`.
     """
 
     spatial_axes = 1
@@ -183,9 +183,9 @@ class MaxPool2d(_MaxPool):
     Notes
     -----
     Input ``(batch, channels, height, width)``, or that without the batch axis.
-    NaN wins, as in PyTorch. A window that dilation leads around all elements (PyTorch reads beside
-    the image) gives ``-inf`` and the index -1. The derivative is derived in
-    :func:`max_pool_forward`.
+    NaN wins, as in PyTorch. A window that dilation leads around all elements gives ``-inf`` and the
+    index -1, where PyTorch's index lies beside the image; it has no gradient. The derivative is
+    derived in :func:`max_pool_forward`.
     """
 
     spatial_axes = 2
@@ -213,9 +213,9 @@ class MaxPool3d(_MaxPool):
     Notes
     -----
     Input ``(batch, channels, depth, height, width)``, or that without the batch axis.
-    NaN wins, as in PyTorch. A window that dilation leads around all elements (PyTorch reads beside
-    the image) gives ``-inf`` and the index -1. The derivative is derived in
-    :func:`max_pool_forward`.
+    NaN wins, as in PyTorch. A window that dilation leads around all elements gives ``-inf`` and the
+    index -1, where PyTorch's index lies beside the image; it has no gradient. The derivative is
+    derived in :func:`max_pool_forward`.
     """
 
     spatial_axes = 3

@@ -136,17 +136,17 @@ class _FractionalMaxPool(RandomLayer):
         rng: RandomSource = None,
     ) -> None:
         name, ndim = type(self).__name__, self.spatial_axes
-        self.kernel_size = check_ints(name, "kernel_size", kernel_size, ndim, 1)
+        self.kernel_size = per_axis(check_ints(name, "kernel_size", kernel_size, ndim, 1), ndim)
         if (output_size is None) == (output_ratio is None):
             raise ValueError(
                 f"{name} expects either output_size or output_ratio; got output_size={output_size} "
                 f"and output_ratio={output_ratio}"
             )
-        self.output_size, self.output_ratio = output_size, output_ratio
-        if output_size is None:
-            _check_ratio(name, output_ratio, ndim)
+        self.output_size = self.output_ratio = None
+        if output_size is not None:
+            self.output_size = per_axis(check_ints(name, "output_size", output_size, ndim, 1), ndim)
         else:
-            check_ints(name, "output_size", output_size, ndim, 1)
+            self.output_ratio = _as_ratios(name, output_ratio, ndim)
         self.return_indices = return_indices
         super().__init__(device, rng)
         if _random_samples is not None:
@@ -161,9 +161,8 @@ class _FractionalMaxPool(RandomLayer):
                 f"{describe_layer(self)} expects no axis but the batch empty; got x of shape "
                 f"{x.shape}"
             )
-        kernel, sizes = per_axis(self.kernel_size, self.spatial_axes), self._sizes_for(x.shape)
-        samples = self._samples_for(x)[..., self.columns]
-        output, saved = fractional_max_pool_forward(x, samples, kernel, sizes)
+        sizes, samples = self._sizes_for(x.shape), self._samples_for(x)[..., self.columns]
+        output, saved = fractional_max_pool_forward(x, samples, self.kernel_size, sizes)
         return ((output, saved[0]) if self.return_indices else output), (saved, output.dtype)
 
     def backward(self, grad_output: Any, saved: Any, *, input_grad: bool = True) -> Array | None:
@@ -180,15 +179,12 @@ class _FractionalMaxPool(RandomLayer):
         return f"kernel_size={self.kernel_size}, {shown}={getattr(self, shown)}"
 
     def _sizes_for(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        ndim = self.spatial_axes
-        spatial, kernel = shape[-ndim:], per_axis(self.kernel_size, ndim)
-        if self.output_size is None:
-            ratios: Any = self.output_ratio
-            ratios = ratios if isinstance(ratios, (tuple, list)) else (ratios,) * ndim
-            sizes = tuple(int(n * ratio) for n, ratio in zip(spatial, ratios, strict=True))
+        spatial = shape[-self.spatial_axes :]
+        if self.output_ratio is None:
+            sizes: Any = self.output_size
         else:
-            sizes = per_axis(self.output_size, ndim)
-        for length, width, size in zip(spatial, kernel, sizes, strict=True):
+            sizes = tuple(int(n * r) for n, r in zip(spatial, self.output_ratio, strict=True))
+        for length, width, size in zip(spatial, self.kernel_size, sizes, strict=True):
             if not 1 <= size <= length - width + 1:
                 raise ValueError(
                     f"{describe_layer(self)} makes lengths {sizes} of x of shape {shape}; with "
@@ -214,16 +210,17 @@ class _FractionalMaxPool(RandomLayer):
         return samples[:batch].reshape(*lead, ndim)
 
 
-def _check_ratio(layer: str, ratio: Any, ndim: int) -> None:
-    """Refuse what is no number between 0 and 1, or one an axis."""
-    numbers = ratio if isinstance(ratio, (tuple, list)) else (ratio,) * ndim
+def _as_ratios(layer: str, ratio: Any, ndim: int) -> tuple[float, ...]:
+    """Return numbers between 0 and 1, one an axis."""
+    given = ratio if isinstance(ratio, (tuple, list)) else (ratio,) * ndim
+    numbers = tuple(as_number(layer, "output_ratio", number) for number in given)
     if len(numbers) != ndim:
         raise ValueError(
             f"{layer} expects output_ratio of one number or {ndim}; got {len(numbers)}"
         )
-    for number in numbers:
-        if not 0 < as_number(layer, "output_ratio", number) < 1:
-            raise ValueError(f"{layer} expects output_ratio between 0 and 1; got {ratio}")
+    if not all(0 < number < 1 for number in numbers):
+        raise ValueError(f"{layer} expects output_ratio between 0 and 1; got {ratio}")
+    return numbers
 
 
 class FractionalMaxPool2d(_FractionalMaxPool):

@@ -83,10 +83,10 @@ class _MaxUnpool(Module):
         padding: int | tuple[int, ...] = 0,
     ) -> None:
         name, ndim = type(self).__name__, self.spatial_axes
-        self.kernel_size = check_ints(name, "kernel_size", kernel_size, ndim, 1)
         stride = kernel_size if stride is None else stride
-        self.stride = check_ints(name, "stride", stride, ndim, 1)
-        self.padding = check_ints(name, "padding", padding, ndim, 0)
+        self.kernel_size = per_axis(check_ints(name, "kernel_size", kernel_size, ndim, 1), ndim)
+        self.stride = per_axis(check_ints(name, "stride", stride, ndim, 1), ndim)
+        self.padding = per_axis(check_ints(name, "padding", padding, ndim, 0), ndim)
 
     def forward(
         self, x: Array, indices: Array, output_size: tuple[int, ...] | None = None
@@ -115,18 +115,14 @@ class _MaxUnpool(Module):
 
     def _lengths(self, shape: tuple[int, ...], output_size: Any) -> tuple[int, ...]:
         ndim = self.spatial_axes
-        numbers = zip(
-            shape[-ndim:],
-            *(per_axis(value, ndim) for value in (self.kernel_size, self.stride, self.padding)),
-            strict=True,
-        )
+        numbers = zip(shape[-ndim:], self.kernel_size, self.stride, self.padding, strict=True)
         usual = tuple(
             (length - 1) * step + kernel - 2 * width for length, kernel, step, width in numbers
         )
         given = usual if output_size is None else self._given_lengths(output_size)
         ranges = [
             (max(length - step + 1, 1), length + step - 1)
-            for length, step in zip(usual, per_axis(self.stride, ndim), strict=True)
+            for length, step in zip(usual, self.stride, strict=True)
         ]
         for length, (least, most) in zip(given, ranges, strict=True):
             if not least <= length <= most:

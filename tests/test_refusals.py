@@ -315,7 +315,7 @@ REFUSED = [
       for name, argument in (("PixelShuffle", "upscale_factor"), ("ChannelShuffle", "groups"),
                              ("PixelUnshuffle", "downscale_factor"))
       for value, error, message in (
-          (0, ValueError, "> 0; got 0"), (-1, ValueError, "> 0; got -1"),
+          (0, ValueError, ">= 1; got 0"), (-1, ValueError, ">= 1; got -1"),
           (2.0, TypeError, "to be an int; got float"), (True, TypeError, "to be an int; got bool"),
           ("a", TypeError, "to be an int; got str"))),
     *((name, (2,), [(4, 4)], ValueError, f"{name} expects x of shape (..., channels, height, width"
@@ -373,7 +373,8 @@ REFUSED = [
           ((3, None, "nearest", False), ValueError, "align_corners with mode linear, bilinear, b"),
           ((3, None, "area", True), ValueError, "align_corners with mode linear, bilinear, b"),
           ((3, None, "linear", 1), TypeError, "align_corners to be a bool or None; got int"),
-          ((3.0,), TypeError, "size of ints; got float"), (((True,),), TypeError, "size of ints"),
+          ((3.0,), TypeError, "size to be an int; got float"),
+          (((True,),), TypeError, "size to be an int; got bool"),
           ((0,), ValueError, "size >= 1; got 0"), (((2, -1),), ValueError, "size >= 1; got -1"),
           ((None, 0), ValueError, "a finite scale_factor > 0; got 0"),
           ((None, -2.0), ValueError, "a finite scale_factor > 0; got -2.0"),
@@ -405,10 +406,10 @@ REFUSED = [
           ((2, 0), ValueError, "stride >= 1; got 0"),
           ((2, 1, -1), ValueError, "padding >= 0; got -1"),
           ((2, 1, 2), ValueError, "padding of at most half the kernel; got padding=2 and kernel_s"),
-          ((2.0,), TypeError, "kernel_size to be an int or"),
-          (("a",), TypeError, "kernel_size to be an int or"),
-          ((True,), TypeError, "kernel_size to be an int or"),
-          ((None,), TypeError, "kernel_size to be an int or"))),
+          ((2.0,), TypeError, "kernel_size to be an int; got"),
+          (("a",), TypeError, "kernel_size to be an int; got"),
+          ((True,), TypeError, "kernel_size to be an int; got"),
+          ((None,), TypeError, "kernel_size to be an int; got"))),
     *((f"MaxPool{n}d", (2, 1, 0, 0), None, ValueError, "dilation >= 1; got 0", RAISES)
       for n in (1, 2, 3)),
     *((name, (2, None, 0, False, True, value), None, error, f"{name} expects divisor_override "
@@ -450,8 +451,8 @@ REFUSED = [
           ((0,), ValueError, "kernel_size >= 1; got 0", ACCEPTS),
           ((2, 0), ValueError, "stride >= 1; got 0", ACCEPTS),  # and refuses the call in 3-D
           ((2, 1, -1), ValueError, "padding >= 0; got -1", ACCEPTS),
-          ((2.0,), TypeError, "kernel_size to be an int or", RAISES),
-          (("a",), TypeError, "kernel_size to be an int or", RAISES))),
+          ((2.0,), TypeError, "kernel_size to be an int; got", RAISES),
+          (("a",), TypeError, "kernel_size to be an int; got", RAISES))),
     *((f"MaxUnpool{n}d", (2, None, padding), [shape] * 2, error, message, RAISES)
       for n in (1, 2, 3) for padding, shape, error, message in (
           (0, (4,) * (n + 1), TypeError, "expects indices of an integer dtype; got float32"),
@@ -470,7 +471,7 @@ REFUSED = [
           ((0, 2), ValueError, "kernel_size >= 1; got 0", RAISES if n == 3 else ACCEPTS),
           ((2, 0), ValueError, "output_size >= 1; got 0", ACCEPTS),
           ((2, (2,) * 4), ValueError, "output_size of one int or", RAISES),
-          ((2.0, 2), TypeError, "kernel_size to be an int or", RAISES))),
+          ((2.0, 2), TypeError, "kernel_size to be an int; got", RAISES))),
     *((f"FractionalMaxPool{n}d", arguments, [shape], ValueError, f"FractionalMaxPool{n}d {message}",
        does) for n in (2, 3) for arguments, shape, message, does in (
           ((2, 4), (1, 1, *(4,) * n), "makes lengths (4, 4", RAISES),

@@ -15,6 +15,7 @@ from xbackprop.nn.pooling.adaptive_average import (
     adaptive_avg_pool_backward,
     adaptive_avg_pool_forward,
 )
+from xbackprop.nn.sizes import as_count
 from xbackprop.ops.interpolation import Resampling, interpolate_axis, interpolate_axis_back
 
 # How many axes after the channels a mode is for, and what it does along each of them.
@@ -269,11 +270,7 @@ def _check_each(layer: str, name: str, value: Any, check: Callable[[str, str, An
 
 
 def _check_size(layer: str, name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{layer} expects {name} of ints; got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{layer} expects {name} >= 1; got {value}")
-    return value
+    return as_count(layer, name, value, 1)
 
 
 def _check_factor(layer: str, name: str, value: Any) -> float:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.module import Module, describe_layer
+from xbackprop.nn.sizes import as_count
 
 Key = tuple[Any, ...]
 
@@ -23,17 +24,10 @@ class Window(NamedTuple):
 def check_ints(layer: str, name: str, value: Any, ndim: int, least: int) -> Any:
     """Refuse a constructor's argument that is no int, or one int per axis, from ``least`` on."""
     given = value if isinstance(value, (tuple, list)) else (value,)
-    for number in given:
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise TypeError(
-                f"{layer} expects {name} to be an int or {ndim} of them; got "
-                f"{type(number).__name__}"
-            )
-        if number < least:
-            raise ValueError(f"{layer} expects {name} >= {least}; got {number}")
-    if len(given) not in (1, ndim):
-        raise ValueError(f"{layer} expects {name} of one int or {ndim}; got {len(given)}")
-    return value
+    counts = tuple(as_count(layer, name, number, least) for number in given)
+    if len(counts) not in (1, ndim):
+        raise ValueError(f"{layer} expects {name} of one int or {ndim}; got {len(counts)}")
+    return counts if given is value else counts[0]
 
 
 def check_padding(layer: str, padding: Any, kernel_size: Any, ndim: int) -> Any:

@@ -70,11 +70,12 @@ def upsample_forward(x: Array, axes: tuple[Resampling, ...]) -> tuple[Array, Any
 @op
 def upsample_backward(grad_output: Array, axes: tuple[Resampling, ...]) -> Array:
     """Return at every element the sum of ``w_t g`` over the outputs that read it."""
-    grad = grad_output.astype(np.result_type(grad_output.dtype, np.float32), copy=False)
+    dtype = grad_output.dtype.newbyteorder("=")
+    grad = grad_output.astype(np.result_type(dtype, np.float32), copy=False)
     for axis, how in enumerate(axes, start=-len(axes)):
         if not _is_copy(how):
             grad = interpolate_axis_back(grad, axis, how)
-    return grad.astype(grad_output.dtype, copy=False)
+    return grad.astype(dtype, copy=False)
 
 
 def _is_copy(how: Resampling) -> bool:

@@ -156,7 +156,70 @@ NORMALIZATION += [
     for size, alpha in ((3, 1e-4), (2, 1))
 ]
 
-EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION, *PADDING, *POOLING]
+POOLING += [
+    EdgeRow(
+        "FractionalMaxPool2d((1, 2), (1, 3))",  # steps of one: no random number changes them
+        lambda: nn.FractionalMaxPool2d((1, 2), (1, 3), rng=0),
+        lambda torch: torch.nn.FractionalMaxPool2d((1, 2), (1, 3)),
+        lambda x: (x.reshape(-1, 1, 1, 4),),
+    )
+]
+
+
+def as_image(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Four numbers a sample as the rows and columns of one channel."""
+    return (x.reshape(-1, 1, 2, 2),)
+
+
+def in_channels(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Four numbers a sample as channels of one pixel."""
+    return (x.reshape(-1, 4, 1, 1),)
+
+
+WEIGHT, BIAS = [[[[0.25, -0.5], [0.125, 0.375]]]], [0.5]
+
+
+def our_convolution() -> Module:
+    layer = nn.Conv2d(1, 1, 2, padding=1)
+    layer.load_state_dict({"weight": np.array(WEIGHT, np.float32), "bias": np.array(BIAS)})
+    return layer
+
+
+def their_convolution(torch: Any) -> Any:
+    layer = torch.nn.Conv2d(1, 1, 2, padding=1)
+    layer.load_state_dict({"weight": torch.tensor(WEIGHT), "bias": torch.tensor(BIAS)})
+    return layer
+
+
+IMAGES = [
+    EdgeRow("Conv2d(1, 1, 2, padding=1)", our_convolution, their_convolution, as_image),
+    replace(same("BatchNorm2d", 4), inputs=in_channels),
+    replace(same("InstanceNorm2d", 1), inputs=as_image),
+    replace(same("InstanceNorm2d", 1, affine=True, track_running_stats=True), inputs=as_image),
+]
+
+UPSAMPLING = [
+    EdgeRow(
+        f"Upsample({mode}, {align})",
+        lambda mode=mode, align=align, factor=factor: nn.Upsample(None, factor, mode, align),
+        lambda torch, mode=mode, align=align, factor=factor: torch.nn.Upsample(
+            None, factor, mode, align
+        ),
+        lambda x, factor=factor: (x[:, None] if factor == 1.5 else x[:, None, None],),
+    )
+    for mode, align, factor in (
+        ("nearest", None, 1.5),
+        ("nearest-exact", None, 1.5),
+        ("area", None, 1.5),
+        ("linear", False, 1.5),
+        ("linear", True, 1.5),
+        ("bilinear", True, (2, 1.5)),
+        ("bicubic", False, (2, 1.5)),
+        ("bicubic", True, (2, 0.5)),
+    )
+]
+
+EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION, *PADDING, *POOLING, *UPSAMPLING, *IMAGES]
 
 SIGMOID_AT_MINUS_89 = (
     "PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is 2e-39"
@@ -174,6 +237,11 @@ def squares_overflow(size: int) -> Callable[[np.ndarray], np.ndarray]:
     return where
 
 
+def sums_overflow(x: np.ndarray) -> np.ndarray:
+    """Samples of four of which the mean or the variance is no float32 on the way, as images."""
+    return squares_overflow(4)(x).reshape(-1, 1, 2, 2)
+
+
 DIFFERENCES = [
     *(
         PyTorchDiffers(
@@ -188,6 +256,14 @@ DIFFERENCES = [
             "GroupNorm(2, 4)": ("output", "gradient"),
         }.items()
         for part in parts
+    ),
+    *(
+        PyTorchDiffers(
+            row, part, sums_overflow, ours="finite", theirs=theirs,
+            reason="PyTorch's sums are float32 and overflow; ours are float64, and right",
+        )
+        for row in ("InstanceNorm2d(1)", "InstanceNorm2d(1, affine=True, track_running_stats=True)")
+        for part, theirs in (("output", "-inf"), ("output", "inf"), ("gradient", "nan"))
     ),
     PyTorchDiffers(
         "GELU()", "output", lambda x: x == np.float32(3e38), ours="finite", theirs="inf",

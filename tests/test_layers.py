@@ -29,6 +29,8 @@ WITHOUT_FORMULA = {
                 "power.lp_pool",
                 "adaptive_average.adaptive_avg_pool",
                 "adaptive_maximum.adaptive_max_pool",
+                "unpooling.max_unpool",
+                "fractional.fractional_max_pool",
             )
             for direction in ("forward", "backward")
         ),
@@ -41,6 +43,10 @@ WITHOUT_FORMULA = {
             "xbackprop.nn.embedding.reductions.bag_max_backward",
         ),
         "the maximum of each bag; test_scatter.py and test_embedding.py compare it with loops",
+    ),
+    **dict.fromkeys(
+        ("xbackprop.nn.upsample.upsample_forward", "xbackprop.nn.upsample.upsample_backward"),
+        "taps of seven modes; test_upsample.py compares with loops over outputs and taps",
     ),
     "xbackprop.nn.losses.ctc.ctc_loss_forward": "a recursion over time; test_losses.py compares it "
     "with the sum over all alignments, one by one",

@@ -247,10 +247,25 @@ def test_indices_alone_leave_no_gradient(name: str, xb_device: Device) -> None:
 
 
 def test_a_window_around_all_elements_is_empty(xb_device: Device) -> None:
-    """PyTorch gives an index beside the image."""
+    """PyTorch gives an index beside the image; the next test looks."""
     layer = nn.MaxPool1d(2, 1, 1, dilation=3, return_indices=True)
     (output, indices), saved = layer.forward(xb.asarray(np.ones((1, 2), np.float32)))
     assert xb.to_host(output).tolist() == [[-np.inf]]
     assert xb.to_host(indices).tolist() == [[-1]]
     grad = layer.backward((xb.asarray(np.ones((1, 1), np.float32)), None), saved)
     assert xb.to_host(grad).tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.torch_parity(*(f"MaxPool{n}d" for n in (1, 2, 3)))
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_a_window_around_all_elements_in_pytorch(ndim: int) -> None:
+    torch = import_torch()
+    x = np.ones((1, 1, *(2,) * ndim), np.float32)
+    arguments, name = (2, 1, 1, 3, True), f"MaxPool{ndim}d"
+    with xb.use_device("cpu"):
+        output, indices = getattr(nn, name)(*arguments)(x)
+    expected, places = getattr(torch.nn, name)(*arguments)(torch.tensor(x))
+    np.testing.assert_array_equal(output, expected.numpy())
+    assert (output == -np.inf).all()
+    assert (indices == -1).all()
+    assert (places.numpy() >= x.size).all()

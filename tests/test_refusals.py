@@ -345,7 +345,7 @@ REFUSED = [
       for name, argument in (("PixelShuffle", "upscale_factor"), ("ChannelShuffle", "groups"),
                              ("PixelUnshuffle", "downscale_factor"))
       for value, error, message in (
-          (0, ValueError, "> 0; got 0"), (-1, ValueError, "> 0; got -1"),
+          (0, ValueError, ">= 1; got 0"), (-1, ValueError, ">= 1; got -1"),
           (2.0, TypeError, "to be an int; got float"), (True, TypeError, "to be an int; got bool"),
           ("a", TypeError, "to be an int; got str"))),
     *((name, (2,), [(4, 4)], ValueError, f"{name} expects x of shape (..., channels, height, width"
@@ -393,6 +393,41 @@ REFUSED = [
           ("CircularPad1d", (-5, 3), ACCEPTS))),  # and reads memory that nothing was written to
     *((name, (1,), [(2, 2, 0)], ValueError, "needs a longer axis 2", RAISES)
       for name in ("ReflectionPad1d", "ReplicationPad1d", "CircularPad1d")),
+    # upsampling
+    *(("Upsample", arguments, None, error, f"Upsample expects {message}", RAISES)
+      for arguments, error, message in (
+          ((), ValueError, "either size or scale_factor; got size=None and scale_factor=None"),
+          ((3, 2), ValueError, "either size or scale_factor; got size=3 and scale_factor=2"),
+          ((3, None, "cubic"), ValueError, "mode to be one of nearest, nearest-exact, area, li"),
+          ((3, None, "lanczos"), ValueError, "mode to be one of"),
+          ((3, None, "nearest", False), ValueError, "align_corners with mode linear, bilinear, b"),
+          ((3, None, "area", True), ValueError, "align_corners with mode linear, bilinear, b"),
+          ((3, None, "linear", 1), TypeError, "align_corners to be a bool or None; got int"),
+          ((3.0,), TypeError, "size to be an int; got float"),
+          (((True,),), TypeError, "size to be an int; got bool"),
+          ((0,), ValueError, "size >= 1; got 0"), (((2, -1),), ValueError, "size >= 1; got -1"),
+          ((None, 0), ValueError, "a finite scale_factor > 0; got 0"),
+          ((None, -2.0), ValueError, "a finite scale_factor > 0; got -2.0"),
+          ((None, NAN), ValueError, "a finite scale_factor > 0; got nan"),
+          ((None, INF), ValueError, "a finite scale_factor > 0; got inf"),
+          ((None, "a"), TypeError, "scale_factor of numbers; got str"))),
+    ("Upsample", (3, None, "nearest", None, True), None, ValueError, "Upsample recomputes a scale_",
+     RAISES),
+    *(("Upsample", (3, None, mode), [shape], ValueError, f"Upsample with mode='{mode}' expects x of"
+       f" {axes} axes, (batch, channels, ...), none but the batch empty; got {shape}", RAISES)
+      for mode, axes, shape in (
+          ("nearest", "3 or 4 or 5", (4, 4)), ("area", "3 or 4 or 5", (1, 1, 1, 1, 1, 4)),
+          ("linear", "3", (1, 1, 4, 4)), ("bilinear", "4", (1, 1, 4)), ("bicubic", "4", (1, 1, 4)),
+          ("trilinear", "5", (1, 1, 4, 4)), ("nearest", "3 or 4 or 5", (1, 0, 4)),
+          ("bicubic", "4", (1, 1, 0, 4)))),
+    ("Upsample", ((3, 3),), [(1, 1, 4)], ValueError, "Upsample expects x of 4 axes, as it has so",
+     RAISES),
+    ("Upsample", (None, (2.0,)), [(1, 1, 4, 4)], ValueError, "Upsample expects x of 3 axes, as it ",
+     RAISES),
+    ("Upsample", (None, 0.2), [(1, 1, 4)], ValueError, "Upsample with scale_factor=0.2 leaves noth",
+     RAISES),
+    ("UpsamplingBilinear2d", (3,), [(1, 1, 4)], ValueError, "UpsamplingBilinear2d with mode='bilin",
+     RAISES),
     # pooling
     *((name, arguments, None, error, f"{name} expects {message}", RAISES)
       for name in (f"{kind}Pool{n}d" for kind in ("Max", "Avg") for n in (1, 2, 3))
@@ -401,10 +436,10 @@ REFUSED = [
           ((2, 0), ValueError, "stride >= 1; got 0"),
           ((2, 1, -1), ValueError, "padding >= 0; got -1"),
           ((2, 1, 2), ValueError, "padding of at most half the kernel; got padding=2 and kernel_s"),
-          ((2.0,), TypeError, "kernel_size to be an int or"),
-          (("a",), TypeError, "kernel_size to be an int or"),
-          ((True,), TypeError, "kernel_size to be an int or"),
-          ((None,), TypeError, "kernel_size to be an int or"))),
+          ((2.0,), TypeError, "kernel_size to be an int; got"),
+          (("a",), TypeError, "kernel_size to be an int; got"),
+          ((True,), TypeError, "kernel_size to be an int; got"),
+          ((None,), TypeError, "kernel_size to be an int; got"))),
     *((f"MaxPool{n}d", (2, 1, 0, 0), None, ValueError, "dilation >= 1; got 0", RAISES)
       for n in (1, 2, 3)),
     *((name, (2, None, 0, False, True, value), None, error, f"{name} expects divisor_override "
@@ -441,6 +476,39 @@ REFUSED = [
        RAISES) for kind, arguments in (("Max", (2,)), ("Avg", (2,)), ("LP", (2, 2)))
       for n in (1, 2, 3) for shape in ((4,) * n, (4,) * (n + 3))),
     ("MaxPool1d", (1, 1), [(2, 2, 0)], ValueError, "has no room in x of shape (2, 2, 0)", RAISES),
+    *((f"MaxUnpool{n}d", arguments, None, error, f"MaxUnpool{n}d expects {message}", does)
+      for n in (1, 2, 3) for arguments, error, message, does in (
+          ((0,), ValueError, "kernel_size >= 1; got 0", ACCEPTS),
+          ((2, 0), ValueError, "stride >= 1; got 0", ACCEPTS),  # and refuses the call in 3-D
+          ((2, 1, -1), ValueError, "padding >= 0; got -1", ACCEPTS),
+          ((2.0,), TypeError, "kernel_size to be an int; got", RAISES),
+          (("a",), TypeError, "kernel_size to be an int; got", RAISES))),
+    *((f"MaxUnpool{n}d", (2, None, padding), [shape] * 2, error, message, RAISES)
+      for n in (1, 2, 3) for padding, shape, error, message in (
+          (0, (4,) * (n + 1), TypeError, "expects indices of an integer dtype; got float32"),
+          (0, (4,) * n, ValueError, f"MaxUnpool{n}d expects x of shape (batch, channels, "),
+          (0, (4,) * (n + 3), ValueError, f"MaxUnpool{n}d expects x of shape (batch, channels, "),
+          (0, (1, 0, *(4,) * n), ValueError, "expects no axis but the batch empty; got x of shape"),
+          (0, (1, 1, *(0,) * n), ValueError, "expects no axis but the batch empty; got x of shape"),
+          (4, (1, 1, *(4,) * n), ValueError, "to lengths 1 to 1"))),
+    *((f"FractionalMaxPool{n}d", arguments, None, error, f"FractionalMaxPool{n}d expects {message}",
+       does) for n in (2, 3) for arguments, error, message, does in (
+          ((2,), ValueError, "either output_size or output_ratio; got output_size=None an", RAISES),
+          ((2, 2, 0.5), ValueError, "either output_size or output_ratio; got output_size=", RAISES),
+          ((2, None, 1.0), ValueError, "output_ratio between 0 and 1; got 1.0", RAISES),
+          ((2, None, (0.5,)), ValueError, "output_ratio of one number or", RAISES),
+          ((2, None, "a"), TypeError, "output_ratio to be a number; got str", RAISES),
+          ((0, 2), ValueError, "kernel_size >= 1; got 0", RAISES if n == 3 else ACCEPTS),
+          ((2, 0), ValueError, "output_size >= 1; got 0", ACCEPTS),
+          ((2, (2,) * 4), ValueError, "output_size of one int or", RAISES),
+          ((2.0, 2), TypeError, "kernel_size to be an int; got", RAISES))),
+    *((f"FractionalMaxPool{n}d", arguments, [shape], ValueError, f"FractionalMaxPool{n}d {message}",
+       does) for n in (2, 3) for arguments, shape, message, does in (
+          ((2, 4), (1, 1, *(4,) * n), "makes lengths (4, 4", RAISES),
+          ((2, None, 0.1), (1, 1, *(4,) * n), "makes lengths (0, 0", ACCEPTS),
+          ((2, 2), (4,) * n, "expects x of shape (batch, channels, ", RAISES),
+          ((2, 2), (4,) * (n + 3), "expects x of shape (batch, channels, ", RAISES),
+          ((2, 2), (1, 0, *(4,) * n), "expects no axis but the batch empty", RAISES))),
 ]  # fmt: skip
 
 every_row = pytest.mark.parametrize(
@@ -505,7 +573,9 @@ FLOAT_LAYERS = {
         "Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split(), ()),
     **{f"{kind}Pool{n}d": (1,) for kind in ("Max", "Avg") for n in (1, 2, 3)},
     **{f"Adaptive{kind}Pool{n}d": (1,) for kind in ("Avg", "Max") for n in (1, 2, 3)},
+    "FractionalMaxPool2d": (1, 1), "FractionalMaxPool3d": (1, 1),
     **{f"LPPool{n}d": (2, 1) for n in (1, 2, 3)},
+    **dict.fromkeys("Upsample UpsamplingNearest2d UpsamplingBilinear2d".split(), (2,)),
     "PixelShuffle": (1,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
     "ConstantPad2d": (1, 0), **dict.fromkeys(
         "ZeroPad2d ReflectionPad2d ReplicationPad2d CircularPad2d".split(), (1,)),

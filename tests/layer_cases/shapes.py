@@ -1,7 +1,24 @@
 """Rows of layers that rearrange."""
 
+from typing import Any
+
 from layer_cases.case import Case, normal
 from xbackprop import nn
+
+IMAGES = {1: normal(2, 2, 7), 2: normal(2, 2, 4, 5), 3: normal(2, 1, 3, 4, 3)}
+ALIGNABLE = {1: "linear", 2: "bilinear", 3: "trilinear"}
+UP, DOWN, FACTORS = (9, 11, 7), (2, 3, 1), (1.7, 0.6, 2.5)
+
+
+def upsample(ndim: int, name: str = "Upsample", **options: Any) -> Case:
+    shown = ", ".join(f"{key}={value}" for key, value in options.items())
+    return Case(
+        f"{name} {shown} of {ndim} axes",
+        lambda: getattr(nn, name)(**options),
+        IMAGES[ndim],
+        lambda t: getattr(t.nn, name)(**options),
+    )
+
 
 SHAPES = [
     Case("Flatten", nn.Flatten, normal(3, 2, 2, 2), lambda t: t.nn.Flatten()),
@@ -41,4 +58,33 @@ SHAPES = [
             ("ChannelShuffle", (3,), (2, 6, 1, 2), True),
         )
     ),
+    *(
+        upsample(n, **{how: given[:n]}, mode=mode)
+        for mode in ("nearest", "nearest-exact", "area")
+        for n in (1, 2, 3)
+        for how, given in (("size", UP), ("size", DOWN), ("scale_factor", FACTORS))
+    ),
+    *(
+        upsample(n, **{how: given[:n]}, mode=mode, align_corners=align)
+        for n, mode in (*ALIGNABLE.items(), (2, "bicubic"))
+        for how, given in (("size", UP), ("size", DOWN), ("scale_factor", FACTORS))
+        for align in (False, True)
+    ),
+    *(upsample(n, scale_factor=2) for n in (1, 2, 3)),
+    *(upsample(n, scale_factor=0.6, recompute_scale_factor=True) for n in (1, 2)),
+    *(
+        upsample(2, scale_factor=1.6, mode=mode, recompute_scale_factor=True)
+        for mode in ("nearest-exact", "bilinear", "bicubic", "area")
+    ),
+    # One length stays: PyTorch copies there, but not with bicubic.
+    *(
+        upsample(2, scale_factor=(1.2, 1.5), mode=mode)
+        for mode in ("nearest-exact", "bilinear", "bicubic")
+    ),
+    *(upsample(2, size=1, mode=mode) for mode in ("nearest", "bilinear", "bicubic")),
+    *(upsample(2, size=1, mode=mode, align_corners=True) for mode in ("bilinear", "bicubic")),
+    upsample(1, "UpsamplingNearest2d", size=4),
+    upsample(2, "UpsamplingNearest2d", scale_factor=(2, 3)),
+    upsample(2, "UpsamplingBilinear2d", size=(7, 3)),
+    upsample(2, "UpsamplingBilinear2d", scale_factor=2.5),
 ]

@@ -6,6 +6,7 @@ from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.module import Module, describe_layer
 from xbackprop.nn.activations import check_float
+from xbackprop.nn.sizes import as_count
 
 
 @op(
@@ -169,7 +170,7 @@ class PixelShuffle(Module):
     """
 
     def __init__(self, upscale_factor: int) -> None:
-        self.upscale_factor = _check_count("PixelShuffle", "upscale_factor", upscale_factor)
+        self.upscale_factor = as_count("PixelShuffle", "upscale_factor", upscale_factor, 1)
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Return a larger image of fewer channels."""
@@ -209,7 +210,7 @@ class PixelUnshuffle(Module):
     """
 
     def __init__(self, downscale_factor: int) -> None:
-        self.downscale_factor = _check_count("PixelUnshuffle", "downscale_factor", downscale_factor)
+        self.downscale_factor = as_count("PixelUnshuffle", "downscale_factor", downscale_factor, 1)
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Return a smaller image of more channels."""
@@ -250,7 +251,7 @@ class ChannelShuffle(Module):
     """
 
     def __init__(self, groups: int) -> None:
-        self.groups = _check_count("ChannelShuffle", "groups", groups)
+        self.groups = as_count("ChannelShuffle", "groups", groups, 1)
 
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Return the channels in another order."""
@@ -269,15 +270,6 @@ class ChannelShuffle(Module):
     def extra_repr(self) -> str:
         """Return the constructor arguments shown by ``repr``."""
         return f"groups={self.groups}"
-
-
-def _check_count(layer: str, name: str, value: Any) -> int:
-    """Refuse what is no int above 0."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{layer} expects {name} to be an int; got {type(value).__name__}")
-    if value <= 0:
-        raise ValueError(f"{layer} expects {name} > 0; got {value}")
-    return value
 
 
 def _check_image(layer: Module, x: Any) -> None:

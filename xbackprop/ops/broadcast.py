@@ -19,3 +19,8 @@ def sum_to_shape(grad: Array, shape: tuple[int, ...]) -> Array:
 def along_channels(values: Array, ndim: int) -> Array:
     """Shape a vector so that it lies along axis 1 of an array with ``ndim`` axes."""
     return values.reshape(values.size, *(1,) * (ndim - 2)) if ndim else values.reshape(())
+
+
+def as_axis(values: Array, axis: int) -> Array:
+    """Return a vector along an axis counted from the end."""
+    return values.reshape(-1, *(1,) * (-1 - axis))

@@ -4,12 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device
 from xbackprop.initializers import RandomSource, as_generator, kaiming_uniform
 from xbackprop.module import Module, Parameter, describe_layer
+from xbackprop.nn.sizes import as_count, as_sizes
 
 IntOrInts = int | Sequence[int]
 Widths = tuple[tuple[int, int], ...]
@@ -121,21 +120,3 @@ class KernelLayer(Module):
             if values[name] not in (default, (default,) * self.spatial_axes):
                 shown += f", {name}={values[name]}"
         return shown
-
-
-def as_count(layer: str, name: str, value: Any, least: int) -> int:
-    """Return a constructor's argument as int, and refuse what is none or too small."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{layer} expects {name} to be an int; got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{layer} expects {name} >= {least}; got {value}")
-    return int(value)
-
-
-def as_sizes(layer: str, name: str, value: Any, axes: int, least: int) -> tuple[int, ...]:
-    """Return a constructor's argument, a number or a sequence of them, as one int an axis."""
-    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    counts = tuple(as_count(layer, name, number, least) for number in values)
-    if isinstance(value, Sequence) and len(counts) != axes:
-        raise ValueError(f"{layer} expects {name} to be an int or {axes} ints; got {value}")
-    return counts if isinstance(value, Sequence) else counts * axes

@@ -8,7 +8,8 @@ from xbackprop.backend.device import Device
 from xbackprop.dispatch import ArraySpec, op
 from xbackprop.initializers import RandomSource
 from xbackprop.module import describe_layer
-from xbackprop.nn.convolution.base import IntOrInts, KernelLayer, Widths, as_sizes
+from xbackprop.nn.convolution.base import IntOrInts, KernelLayer, Widths
+from xbackprop.nn.sizes import as_sizes
 from xbackprop.ops.correlation import correlate, correlate_back, correlate_weight
 from xbackprop.ops.padding import pad_axes, unpad_axes
 from xbackprop.ops.windows import Sizes, kernel_span, window_counts

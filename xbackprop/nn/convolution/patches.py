@@ -7,8 +7,9 @@ from xbackprop.backend.array_module import Array
 from xbackprop.dispatch import op
 from xbackprop.module import Module, describe_layer
 from xbackprop.nn.activations import check_float
-from xbackprop.nn.convolution.base import IntOrInts, Widths, as_sizes
+from xbackprop.nn.convolution.base import IntOrInts, Widths
 from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
+from xbackprop.nn.sizes import as_sizes
 from xbackprop.ops.padding import pad_axes, unpad_axes
 from xbackprop.ops.windows import Sizes, gather_windows, scatter_windows, window_counts
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
-from xbackprop.nn.pooling.intervals import Adaptive, as_axis, interval_steps
+from xbackprop.nn.pooling.intervals import Adaptive, interval_steps
+from xbackprop.ops.broadcast import as_axis
 
 
 @op

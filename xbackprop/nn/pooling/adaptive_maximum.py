@@ -8,7 +8,9 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
-from xbackprop.nn.pooling.intervals import Adaptive, as_axis, interval_steps
+from xbackprop.nn.pooling.intervals import Adaptive, interval_steps
+from xbackprop.nn.pooling.windows import grad_of_maxima
+from xbackprop.ops.broadcast import as_axis
 
 
 @op
@@ -98,10 +100,7 @@ class _AdaptiveMaxPool(Adaptive):
         if not input_grad:
             return None
         inner, dtype = saved
-        grad = grad_output[0] if self.return_indices else grad_output
-        if grad is None:  # only the indices were used
-            grad = get_array_module(inner[0]).zeros(inner[0].shape, dtype=dtype)
-        return adaptive_max_pool_backward(grad, *inner)
+        return adaptive_max_pool_backward(grad_of_maxima(grad_output, inner[0], dtype), *inner)
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):

@@ -24,11 +24,6 @@ def interval_steps(xp: Any, length: int, size: int) -> list[tuple[Array, Array]]
     return [(xp.minimum(start + step, length - 1), start + step < stop) for step in range(longest)]
 
 
-def as_axis(values: Array, axis: int) -> Array:
-    """Return a vector along an axis counted from the end."""
-    return values.reshape(-1, *(1,) * (-1 - axis))
-
-
 class Adaptive(Module):
     """What adaptive pooling of one to three axes shares."""
 

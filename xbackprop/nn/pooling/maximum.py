@@ -14,6 +14,7 @@ from xbackprop.nn.pooling.windows import (
     Window,
     check_ints,
     check_padding,
+    grad_of_maxima,
     offsets,
     windows_of,
 )
@@ -122,10 +123,7 @@ class _MaxPool(Module):
         if not input_grad:
             return None
         inner, dtype = saved
-        grad = grad_output[0] if self.return_indices else grad_output
-        if grad is None:  # only the indices were used
-            grad = get_array_module(inner[0]).zeros(inner[0].shape, dtype=dtype)
-        return max_pool_backward(grad, *inner)
+        return max_pool_backward(grad_of_maxima(grad_output, inner[0], dtype), *inner)
 
     def extra_repr(self) -> str:
         """Return the constructor arguments shown by ``repr``."""
@@ -156,9 +154,9 @@ class MaxPool1d(_MaxPool):
     Notes
     -----
     Input ``(batch, channels, length)``, or that without the batch axis.
-    NaN wins, as in PyTorch. A window that dilation leads around all elements (PyTorch reads beside
-    the image) gives ``-inf`` and the index -1. The derivative is derived in
-    :func:`max_pool_forward`.
+    NaN wins, as in PyTorch. A window that dilation leads around all elements gives ``-inf`` and the
+    index -1, where PyTorch's index lies beside the image; it has no gradient. The derivative is
+    derived in :func:`max_pool_forward`.
     """
 
     spatial_axes = 1
@@ -185,9 +183,9 @@ class MaxPool2d(_MaxPool):
     Notes
     -----
     Input ``(batch, channels, height, width)``, or that without the batch axis.
-    NaN wins, as in PyTorch. A window that dilation leads around all elements (PyTorch reads beside
-    the image) gives ``-inf`` and the index -1. The derivative is derived in
-    :func:`max_pool_forward`.
+    NaN wins, as in PyTorch. A window that dilation leads around all elements gives ``-inf`` and the
+    index -1, where PyTorch's index lies beside the image; it has no gradient. The derivative is
+    derived in :func:`max_pool_forward`.
     """
 
     spatial_axes = 2
@@ -215,9 +213,9 @@ class MaxPool3d(_MaxPool):
     Notes
     -----
     Input ``(batch, channels, depth, height, width)``, or that without the batch axis.
-    NaN wins, as in PyTorch. A window that dilation leads around all elements (PyTorch reads beside
-    the image) gives ``-inf`` and the index -1. The derivative is derived in
-    :func:`max_pool_forward`.
+    NaN wins, as in PyTorch. A window that dilation leads around all elements gives ``-inf`` and the
+    index -1, where PyTorch's index lies beside the image; it has no gradient. The derivative is
+    derived in :func:`max_pool_forward`.
     """
 
     spatial_axes = 3

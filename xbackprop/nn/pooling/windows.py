@@ -4,7 +4,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.module import Module, describe_layer
+from xbackprop.nn.sizes import as_count
 
 Key = tuple[Any, ...]
 
@@ -22,17 +24,10 @@ class Window(NamedTuple):
 def check_ints(layer: str, name: str, value: Any, ndim: int, least: int) -> Any:
     """Refuse a constructor's argument that is no int, or one int per axis, from ``least`` on."""
     given = value if isinstance(value, (tuple, list)) else (value,)
-    for number in given:
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise TypeError(
-                f"{layer} expects {name} to be an int or {ndim} of them; got "
-                f"{type(number).__name__}"
-            )
-        if number < least:
-            raise ValueError(f"{layer} expects {name} >= {least}; got {number}")
-    if len(given) not in (1, ndim):
-        raise ValueError(f"{layer} expects {name} of one int or {ndim}; got {len(given)}")
-    return value
+    counts = tuple(as_count(layer, name, number, least) for number in given)
+    if len(counts) not in (1, ndim):
+        raise ValueError(f"{layer} expects {name} of one int or {ndim}; got {len(counts)}")
+    return counts if given is value else counts[0]
 
 
 def check_padding(layer: str, padding: Any, kernel_size: Any, ndim: int) -> Any:
@@ -104,3 +99,11 @@ def _along(length: int, window: Window) -> Iterator[tuple[slice, slice]]:
         if first <= last:
             start, stop = first * window.stride + shift, last * window.stride + shift + 1
             yield slice(first, last + 1), slice(start, stop, window.stride)
+
+
+def grad_of_maxima(grad_output: Any, indices: Array, dtype: Any) -> Array:
+    """Return the gradient of maxima that came alone or with their indices, which have none."""
+    grad = grad_output[0] if isinstance(grad_output, tuple) else grad_output
+    if grad is None:  # only the indices were used
+        return get_array_module(indices).zeros(indices.shape, dtype=dtype)
+    return grad

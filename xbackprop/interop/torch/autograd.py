@@ -17,8 +17,8 @@ def forward(ctx: Any, call: Any, *tensors: Any) -> tuple[Any, ...]:
     """Run a call's forward; the tensors are those of its inputs, then the parameters."""
     ctx.call = call
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*tensors)  # PyTorch then sees whether one was changed
     outputs = tuple(map(as_tensor, call.forward()))
+    ctx.save_for_backward(*tensors)  # PyTorch then sees whether one is changed from here on
     ctx.mark_non_differentiable(*(y for y in outputs if not y.is_floating_point()))
     ctx.are_differentiable = [y.is_floating_point() for y in outputs]
     return outputs

@@ -8,8 +8,8 @@ import numpy as np
 from xbackprop.backend.array_module import is_array
 from xbackprop.backend.device import CPU
 from xbackprop.interop.torch.autograd import backward, forward, make_function
-from xbackprop.interop.torch.tensors import import_torch
-from xbackprop.module import Module, UninitializedParameter
+from xbackprop.interop.torch.tensors import as_tensor, import_torch
+from xbackprop.module import Module, Parameter, UninitializedParameter
 from xbackprop.testing.structures import backward_of_all_inputs, leaves, transform
 
 
@@ -117,23 +117,36 @@ class TorchFunction:
                     "have one. Detach it."
                 )
         self._follow_tensors()
-        call = _Call(self.layer, inputs, options)
+        call = _Call(self, inputs, options)
         tensors = [value for _, value in leaves(inputs, "inputs") if _is_tensor(value)]
         outputs = iter(self._function.apply(call, *tensors, *self.parameters.values()))
         return transform(call.nesting, lambda leaf: next(outputs) if leaf is _SLOT else leaf)
 
     def _follow_tensors(self) -> None:
         """Let the layer know which parameters are frozen; refuse one that lives elsewhere."""
-        for name, parameter in self.layer.named_parameters():
-            tensor = self.parameters[name]
-            array = tensor.detach().numpy()
-            is_same = array.dtype == parameter.dtype and np.may_share_memory(array, parameter.data)
-            if parameter.size and not is_same:
+        for name, parameter, tensor, array in self._pairs():
+            if not _is_one(array, parameter.data):
                 raise RuntimeError(
                     f"as_torch_function: {name} of the layer and its tensor no longer share their "
                     "memory (an optimizer, `to` or an assignment moved one). Wrap the layer anew."
                 )
             parameter.requires_grad = tensor.requires_grad
+
+    def follow_layer(self) -> None:
+        """Write into the tensors what the layer's own forward has made of parameters: `max_norm`.
+
+        A tensor then has another version, and PyTorch refuses a backward of before.
+        """
+        for _, parameter, tensor, array in self._pairs():
+            if not _is_one(array, parameter.data):
+                if not np.array_equal(array, parameter.data, equal_nan=True):
+                    tensor.copy_(as_tensor(parameter.data))
+                parameter.rebind(array)
+
+    def _pairs(self) -> Iterator[tuple[str, Parameter, Any, np.ndarray]]:
+        for name, parameter in self.layer.named_parameters():
+            tensor = self.parameters[name]
+            yield name, parameter, tensor, tensor.detach().numpy()
 
 
 class _Call:
@@ -142,15 +155,18 @@ class _Call:
     nesting: Any
     saved: Any
 
-    def __init__(self, layer: Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
-        self.layer = layer
-        self.parameters = list(layer.parameters())
+    def __init__(
+        self, function: TorchFunction, inputs: tuple[Any, ...], options: dict[str, Any]
+    ) -> None:
+        self.function, self.layer = function, function.layer
+        self.parameters = list(self.layer.parameters())
         self.inputs, self.options = transform(inputs, _as_array), transform(options, _as_array)
         self.is_tensor = transform(inputs, _is_tensor)
 
     def forward(self) -> list[np.ndarray]:
         """Run the layer; return the arrays of its output."""
         output, self.saved = self.layer.forward(*self.inputs, **self.options)
+        self.function.follow_layer()
         self.nesting = transform(output, lambda leaf: _SLOT if _is_value(leaf) else leaf)
         return [np.asarray(leaf) for _, leaf in leaves(output, "output") if _is_value(leaf)]
 
@@ -177,7 +193,7 @@ def _beside(is_tensor: Any, grads: Any) -> Iterator[Any]:
         parts = (None,) * len(is_tensor) if grads is None else grads
         for part, grad in zip(is_tensor, parts, strict=True):
             yield from _beside(part, grad)
-    elif is_tensor:
+    elif is_tensor is True:  # not one of the numbers in a packed sequence
         yield grads
 
 
@@ -191,6 +207,12 @@ def _check_parameter(name: str, parameter: Any) -> None:
             f"as_torch_function: {name} is on {parameter.device}, tensors are on the CPU. "
             "Call layer.to('cpu')."
         )
+
+
+def _is_one(array: np.ndarray, other: np.ndarray) -> bool:
+    """Tell whether two arrays are the same memory, read alike."""
+    alike = array.dtype == other.dtype and array.shape == other.shape
+    return alike and (not array.size or np.may_share_memory(array, other))
 
 
 def _is_tensor(value: Any) -> bool:

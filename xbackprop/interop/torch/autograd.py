@@ -16,7 +16,6 @@ def make_function(torch: Any, name: str, forward: Any, backward: Any) -> Any:
 def forward(ctx: Any, call: Any, *tensors: Any) -> tuple[Any, ...]:
     """Run a call's forward; the tensors are those of its inputs, then the parameters."""
     ctx.call = call
-    ctx.set_materialize_grads(False)
     outputs = tuple(map(as_tensor, call.forward()))
     ctx.save_for_backward(*tensors)  # PyTorch then sees whether one is changed from here on
     ctx.mark_non_differentiable(*(y for y in outputs if not y.is_floating_point()))
@@ -34,8 +33,7 @@ def backward(ctx: Any, *grad_outputs: Any) -> tuple[Any, ...]:
     if torch.is_grad_enabled():  # create_graph=True: what comes depends on all of these
         refuse = make_function(torch, type(ctx.call.layer).__name__, _pass_on, _refuse_second)
         present = [grad for grad in grads if grad is not None]
-        sources = [*tensors, *(grad for grad in grad_outputs if grad is not None)]
-        passed = iter(refuse.apply(ctx.call.layer, len(present), *present, *sources))
+        passed = iter(refuse.apply(ctx.call.layer, len(present), *present, *tensors, *grad_outputs))
         grads = [None if grad is None else next(passed) for grad in grads]
     return None, *grads
 
@@ -55,18 +53,18 @@ def _refuse_second(ctx: Any, *grads: Any) -> None:
 def _gradients(ctx: Any, grad_outputs: tuple[Any, ...]) -> list[Any]:
     """Return the gradients of the tensors among the inputs, then those of the parameters."""
     wanted = ctx.needs_input_grad[1:]
-    if all(grad is None for grad in grad_outputs):
-        return [None] * len(wanted)
-    arrays = [None if grad is None else grad.detach().numpy() for grad in grad_outputs]
+    # PyTorch has put zeros where an output is not used.
+    arrays = [
+        grad.detach().numpy() if is_float else None
+        for grad, is_float in zip(grad_outputs, ctx.are_differentiable, strict=True)
+    ]
     parameters = ctx.call.parameters
     of_inputs, of_parameters = _collect(
         parameters,
         wanted[len(wanted) - len(parameters) :],
         lambda: ctx.call.backward(iter(arrays)),
     )
-    pairs = zip(grad_outputs, ctx.are_differentiable, strict=True)
-    if not any(is_float and grad is None for grad, is_float in pairs):
-        _check_inputs(ctx.call.layer, of_inputs, wanted)
+    _check_inputs(ctx.call.layer, of_inputs, wanted)
     return [
         as_tensor(grad) if is_wanted and grad is not None else None
         for grad, is_wanted in zip([*of_inputs, *of_parameters], wanted, strict=True)

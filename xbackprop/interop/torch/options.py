@@ -84,7 +84,7 @@ def read_options(module: Any, cls: type[Module], path: str, convert: Convert) ->
             raise NotImplementedError(
                 f"{describe(module, path)}: {', '.join(paths)} differ; ours has one {name} for all"
             )
-        elif paths and name in theirs:
+        elif paths and name in theirs and not name.startswith("_"):  # `_weight` is among the values
             raise NotImplementedError(f"{describe(module, path)}: the option {name} cannot be read")
     _refuse_unknown(module, path, ours)
     return options
@@ -107,7 +107,7 @@ def _option_names(cls: type) -> dict[str, Any]:
     return {
         name: parameter.default
         for name, parameter in inspect.signature(constructor).parameters.items()
-        if parameter.kind in kinds and name not in _NO_OPTIONS and not name.startswith("_")
+        if parameter.kind in kinds and name not in _NO_OPTIONS
     }
 
 

@@ -24,7 +24,7 @@ from xbackprop.backend.transfer import (
 )
 
 if TYPE_CHECKING:
-    from xbackprop import data, nn, optim, testing
+    from xbackprop import data, interop, nn, optim, testing
     from xbackprop.dispatch import observe, op
     from xbackprop.initializers import manual_seed
     from xbackprop.module import Module, Parameter
@@ -47,6 +47,7 @@ __all__ = [
     "device_of",
     "explain_default_device",
     "get_array_module",
+    "interop",
     "load",
     "manual_seed",
     "nn",
@@ -67,6 +68,7 @@ __all__ = [
 # The shim above is all that `import xbackprop` loads; the rest comes when it is first used.
 _LAZY = {
     "data": "xbackprop.data",
+    "interop": "xbackprop.interop",
     "nn": "xbackprop.nn",
     "optim": "xbackprop.optim",
     "testing": "xbackprop.testing",

@@ -55,12 +55,14 @@ def input_names(module: Module, count: int) -> list[str]:
     return names[:count]
 
 
-def backward_of_all_inputs(module: Module, grad_output: Any, saved: Any, count: int) -> list[Any]:
+def backward_of_all_inputs(
+    module: Module, grad_output: Any, saved: Any, count: int, *, keep: bool | None = None
+) -> list[Any]:
     """Run backward; return one gradient per input, of a loss's target too."""
+    options: dict[str, bool] = {}
     if "all_inputs" in inspect.signature(module.backward).parameters:
-        result = module.backward(grad_output, saved, all_inputs=True)  # type: ignore[call-arg]
-    else:
-        result = module.backward(grad_output, saved)
+        options["all_inputs"] = True
+    result = module.backward(grad_output, saved, keep=keep, **options)  # type: ignore[call-arg]
     if count == 1 and not isinstance(result, tuple):
         return [result]
     if not isinstance(result, tuple) or len(result) != count:

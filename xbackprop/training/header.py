@@ -150,7 +150,7 @@ def _parse(raw: bytes | Any) -> dict[str, Any]:
             f"{MOST_BRACKETS_AND_COMMAS}"
         )
     try:
-        tree = json.loads(text, object_pairs_hook=_unique)
+        tree = json.loads(text, object_pairs_hook=unique_keys)
     except RecursionError:
         raise ValueError("not a readable checkpoint: its header is nested too deeply") from None
     except ValueError as error:
@@ -160,7 +160,8 @@ def _parse(raw: bytes | Any) -> dict[str, Any]:
     return tree
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of JSON, whose keys may stand once each; for ``object_pairs_hook``."""
     tree = dict(pairs)
     if len(tree) != len(pairs):
         raise ValueError("a key stands twice in one object")

@@ -1,0 +1,5 @@
+"""Exchange with other libraries; each is imported only when one of its functions is called."""
+
+from xbackprop.interop import torch
+
+__all__ = ["torch"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array
+from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
 from xbackprop.initializers import RandomSource, as_generator, initial
 from xbackprop.module import Module, describe_layer
@@ -41,3 +41,15 @@ class RandomLayer(Module):
         state = self.read_buffer("random_state")
         self.update_buffer("random_state", next_call(state))
         return random_bits(state, shape)
+
+    def draw_kept(self, shape: tuple[int, ...], p: float) -> tuple[Array, float]:
+        """Draw what dropout keeps, each element with probability ``1 - p``.
+
+        Returns the mask, and the ``p`` whose ``1 / (1 - p)`` scales what is kept: 0 where nothing
+        is, since ``1 / (1 - p)`` has no value there.
+        """
+        bits = self.draw_bits(shape)
+        if p == 1.0:
+            return get_array_module(bits).zeros(shape, dtype=bool), 0.0
+        silenced_below = np.uint32(min(round(p * 2.0**32), 2**32 - 1))
+        return bits >= silenced_below, p

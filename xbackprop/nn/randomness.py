@@ -30,11 +30,13 @@ class RandomLayer(Module):
         """Draw a new key and start counting at zero."""
         self.load_extra_state({"random_state": new_state(as_generator(rng))})
 
-    def check_random_input(self, x: Any) -> None:
+    def check_random_input(self, x: Any, name: str = "x") -> None:
         """Check that an input is an array of floats on the device of the counter."""
-        self.check_device("x", x, self.read_buffer("random_state"))
+        self.check_device(name, x, self.read_buffer("random_state"))
         if x.dtype.kind != "f":
-            raise TypeError(f"{describe_layer(self)} expects x of a float dtype; got {x.dtype}")
+            raise TypeError(
+                f"{describe_layer(self)} expects {name} of a float dtype; got {x.dtype}"
+            )
 
     def draw_bits(self, shape: tuple[int, ...]) -> Array:
         """Return 32 fresh random bits per element; the counter moves when the call succeeds."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from layer_cases.attention import attention
 
 from xbackprop import nn
 from xbackprop.module import Module
@@ -219,7 +220,44 @@ UPSAMPLING = [
     )
 ]
 
-EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION, *PADDING, *POOLING, *UPSAMPLING, *IMAGES]
+
+def as_queries(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Each sample one query of three keys, small numbers, in which sums are exact.
+
+    With an axis of heads and values as long as keys, for which PyTorch does as is done here: it
+    saves no probabilities.
+    """
+    shape = (len(x), 1, 3, x.shape[-1])
+    keys = np.resize([0.5, 1, -1, 2, 1, 0, 0.5, 0.25, -1, 2, 0.5], shape).astype(x.dtype)
+    values = np.resize([1, -0.5, 0.25, 2, 3, 1, 0], shape).astype(x.dtype)
+    return x[:, None, None], keys, values
+
+
+def where_scores(
+    test: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Samples of which a score passes a test: before and after it is scaled by 1/2."""
+
+    def where(x: np.ndarray) -> np.ndarray:
+        queries, keys, values = as_queries(x)
+        keys = keys.swapaxes(-1, -2)
+        with np.errstate(all="ignore"):
+            found = test(queries @ keys, queries / 2 @ keys).any(axis=-1, keepdims=True)
+        return np.broadcast_to(found, (len(x), 1, 1, values.shape[-1]))
+
+    return where
+
+
+ATTENTION = [
+    EdgeRow(
+        "ScaledDotProductAttention()",
+        nn.ScaledDotProductAttention,
+        attention(),
+        as_queries,
+    )
+]
+
+EDGE_ROWS = [*ACTIVATIONS, *NORMALIZATION, *PADDING, *POOLING, *UPSAMPLING, *IMAGES, *ATTENTION]
 
 SIGMOID_AT_MINUS_89 = (
     "PyTorch's sigmoid is 0 where exp(89) overflows, and 0 times -inf is NaN; ours is 2e-39"
@@ -264,6 +302,19 @@ DIFFERENCES = [
         )
         for row in ("InstanceNorm2d(1)", "InstanceNorm2d(1, affine=True, track_running_stats=True)")
         for part, theirs in (("output", "-inf"), ("output", "inf"), ("gradient", "nan"))
+    ),
+    PyTorchDiffers(
+        "ScaledDotProductAttention()", "output", where_scores(lambda _, scaled: np.isnan(scaled)),
+        ours="nan", theirs="finite",
+        reason="PyTorch's kernel for four axes passes over a NaN among the scores",
+    ),
+    *(
+        PyTorchDiffers(
+            "ScaledDotProductAttention()", part,
+            where_scores(lambda raw, scaled: np.isinf(raw) & np.isfinite(scaled)),
+            ours="finite", theirs="nan", reason="that kernel scales scores, which have overflown",
+        )
+        for part in ("output", "gradient")
     ),
     PyTorchDiffers(
         "GELU()", "output", lambda x: x == np.float32(3e38), ours="finite", theirs="inf",

@@ -5,6 +5,7 @@ layer on the default device, how to draw its inputs, and PyTorch's counterpart. 
 """
 
 from layer_cases.activations import ACTIVATIONS
+from layer_cases.attention import ATTENTION
 from layer_cases.case import Case
 from layer_cases.containers import CONTAINERS, tied, used_twice
 from layer_cases.convolution import CONVOLUTIONS
@@ -25,6 +26,7 @@ CASES = [
     *LINEAR,
     *CONVOLUTIONS,
     *ACTIVATIONS,
+    *ATTENTION,
     *SHAPES,
     *NORMALIZATION,
     *PADDING,

@@ -38,6 +38,7 @@ from xbackprop.nn.activations import (
     Tanhshrink,
     Threshold,
 )
+from xbackprop.nn.attention import ScaledDotProductAttention
 from xbackprop.nn.bilinear import Bilinear
 from xbackprop.nn.containers import (
     Concat,
@@ -200,6 +201,8 @@ __all__ = [
     "Softmin",
     "LogSoftmax",
     "Softmax2d",
+    # attention
+    "ScaledDotProductAttention",
     # shapes
     "Flatten",
     "Unflatten",

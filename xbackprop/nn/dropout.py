@@ -3,8 +3,6 @@
 import math
 from typing import Any, ClassVar
 
-import numpy as np
-
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
 from xbackprop.dispatch import Op, op
@@ -121,11 +119,9 @@ class _Dropout(RandomLayer):
         shape = self.mask_shape(x.shape)
         if not self.training or self.p == 0.0:
             return x, ()
-        bits = self.draw_bits(shape)
-        if self.p == 1.0:  # nothing is kept, and 1 / (1 - p) has no value
-            return dropout_forward(x, get_array_module(x).zeros(shape, dtype=bool), 0.0)
-        silenced_below = np.uint32(min(round(self.p * 2.0**32), 2**32 - 1))
-        return self.forward_op(x, bits >= silenced_below, self.p)
+        # Where nothing is kept, every dropout gives zeros.
+        forward_op = dropout_forward if self.p == 1.0 else self.forward_op
+        return forward_op(x, *self.draw_kept(shape, self.p))
 
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
         """Let the gradient through where the input came through."""

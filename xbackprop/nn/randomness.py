@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array
+from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
 from xbackprop.initializers import RandomSource, as_generator, initial
 from xbackprop.module import Module, describe_layer
@@ -30,14 +30,28 @@ class RandomLayer(Module):
         """Draw a new key and start counting at zero."""
         self.load_extra_state({"random_state": new_state(as_generator(rng))})
 
-    def check_random_input(self, x: Any) -> None:
+    def check_random_input(self, x: Any, name: str = "x") -> None:
         """Check that an input is an array of floats on the device of the counter."""
-        self.check_device("x", x, self.read_buffer("random_state"))
+        self.check_device(name, x, self.read_buffer("random_state"))
         if x.dtype.kind != "f":
-            raise TypeError(f"{describe_layer(self)} expects x of a float dtype; got {x.dtype}")
+            raise TypeError(
+                f"{describe_layer(self)} expects {name} of a float dtype; got {x.dtype}"
+            )
 
     def draw_bits(self, shape: tuple[int, ...]) -> Array:
         """Return 32 fresh random bits per element; the counter moves when the call succeeds."""
         state = self.read_buffer("random_state")
         self.update_buffer("random_state", next_call(state))
         return random_bits(state, shape)
+
+    def draw_kept(self, shape: tuple[int, ...], p: float) -> tuple[Array, float]:
+        """Draw what dropout keeps, each element with probability ``1 - p``.
+
+        Returns the mask, and the ``p`` whose ``1 / (1 - p)`` scales what is kept: 0 where nothing
+        is, since ``1 / (1 - p)`` has no value there.
+        """
+        bits = self.draw_bits(shape)
+        if p == 1.0:
+            return get_array_module(bits).zeros(shape, dtype=bool), 0.0
+        silenced_below = np.uint32(min(round(p * 2.0**32), 2**32 - 1))
+        return bits >= silenced_below, p

@@ -19,6 +19,7 @@ from layer_cases.normalization import NORMALIZATION
 from layer_cases.padding import PADDING
 from layer_cases.pooling import POOLING
 from layer_cases.shapes import SHAPES
+from layer_cases.transformer import TRANSFORMERS
 
 __all__ = ["CASES", "Case", "tied", "used_twice"]
 
@@ -36,5 +37,6 @@ CASES = [
     *DISTANCES,
     *CONTAINERS,
     *MODELS,
+    *TRANSFORMERS,
     *LOSSES,
 ]

@@ -69,6 +69,7 @@ from xbackprop.nn.dropout import (
     FeatureAlphaDropout,
 )
 from xbackprop.nn.embedding import Embedding, EmbeddingBag
+from xbackprop.nn.gpt import GPT
 from xbackprop.nn.lazy_linear import LazyLinear
 from xbackprop.nn.linear import Identity, Linear
 from xbackprop.nn.losses import (
@@ -284,6 +285,7 @@ __all__ = [
     # models
     "BasicBlock",
     "ResNet",
+    "GPT",
     # losses
     "Loss",
     "MSELoss",

@@ -1,7 +1,10 @@
 """GPT: blocks of attention and a small network, each added to what passes by."""
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
@@ -12,6 +15,7 @@ from xbackprop.nn.attention import ScaledDotProductAttention
 from xbackprop.nn.containers import ModuleList, Sequential
 from xbackprop.nn.dropout import Dropout
 from xbackprop.nn.embedding import Embedding
+from xbackprop.nn.generation import generate
 from xbackprop.nn.linear import Linear, linear_backward, linear_forward
 from xbackprop.nn.normalization import LayerNorm
 from xbackprop.nn.sizes import as_count
@@ -87,11 +91,11 @@ class CausalSelfAttention(Module):
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
         """Go back through both linear maps and the attention between them."""
         joined_saved, mixed_saved, output_saved, dropout_saved = saved
-        grad = self.dropout.backward(grad_output, dropout_saved)
+        grad: Any = self.dropout.backward(grad_output, dropout_saved)
         grad = self.c_proj.backward(grad, output_saved)
         batch, time, features = grad.shape
         heads = grad.reshape(batch, time, self.num_heads, features // self.num_heads)
-        grads = self.attention.backward(heads.swapaxes(1, 2), mixed_saved)
+        grads: Any = self.attention.backward(heads.swapaxes(1, 2), mixed_saved)
         xp = get_array_module(grad)
         grad_joined = xp.empty((batch, time, 3, *heads.shape[2:]), dtype=grad.dtype)
         for part, grad_part in enumerate(grads):
@@ -286,7 +290,7 @@ class GPT(Module):
                 continue
             weight = module.weight
             std = of_sum if name.endswith("c_proj") else _STD
-            at = {"dtype": weight.dtype, "device": weight.device}
+            at: dict[str, Any] = {"dtype": weight.dtype, "device": weight.device}
             values = {"weight": normal(weight.shape, std, rng=generator, **at)}
             bias = getattr(module, "bias", None)
             if bias is not None:
@@ -330,6 +334,7 @@ class GPT(Module):
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> None:
         """Pass the gradient back to every parameter; tokens have none."""
         saved = list(saved)
+        grad: Any  # never None: every part is asked for the gradient of its input
         embedding = self.wte.weight
         grad, grad_embedding, _ = linear_backward(
             grad_output, *saved.pop(), True, embedding.requires_grad, False
@@ -357,6 +362,32 @@ class GPT(Module):
                 f"{describe_layer(self)} expects tokens of shape (batch, time) with time from 1 to "
                 f"context_length={self.context_length}; got {tokens.shape}"
             )
+
+    def generate(
+        self,
+        prompt: Sequence[int] | np.ndarray,
+        length: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        rng: RandomSource = None,
+    ) -> Iterator[int]:
+        """Yield tokens that go on from a prompt.
+
+        Parameters
+        ----------
+        prompt, length, temperature, top_k, top_p, rng
+            As for :func:`xbackprop.nn.generation.generate`.
+
+        Yields
+        ------
+        int
+            The next token.
+        """
+        return generate(
+            self, prompt, length, temperature=temperature, top_k=top_k, top_p=top_p, rng=rng
+        )
 
     def extra_repr(self) -> str:
         """Return the constructor arguments shown by ``repr``."""

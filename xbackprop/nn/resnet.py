@@ -11,11 +11,11 @@ from xbackprop.module import Module, current_frame, describe_layer
 from xbackprop.nn.activations import ReLU
 from xbackprop.nn.containers import Sequential
 from xbackprop.nn.convolution import Conv2d
-from xbackprop.nn.convolution.base import as_count
 from xbackprop.nn.linear import Linear
 from xbackprop.nn.normalization import BatchNorm2d
 from xbackprop.nn.pooling import AdaptiveAvgPool2d, MaxPool2d
 from xbackprop.nn.reshape import Flatten
+from xbackprop.nn.sizes import as_count
 
 
 class BasicBlock(Module):

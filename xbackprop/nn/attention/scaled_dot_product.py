@@ -14,8 +14,8 @@ from xbackprop.nn.attention.dot_product import (
     scaled_dot_product_attention_backward,
     scaled_dot_product_attention_forward,
 )
-from xbackprop.nn.convolution.base import as_count
 from xbackprop.nn.randomness import RandomLayer
+from xbackprop.nn.sizes import as_count
 
 
 class ScaledDotProductAttention(RandomLayer):

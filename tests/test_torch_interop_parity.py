@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from xbackprop.interop.torch import (
     from_torch_state_dict,
     to_torch_state_dict,
 )
+from xbackprop.interop.torch.options import read_options
 from xbackprop.testing import TOLERANCES
 from xbackprop.testing.structures import BufferSnapshot, leaves, transform
 
@@ -342,6 +343,64 @@ def test_the_generator_draws_the_keys(torch: Any) -> None:
     for key, array in first.items():
         np.testing.assert_array_equal(array, second[key])
     assert not np.array_equal(first["0.random_state"], first["1.random_state"])
+
+
+class TestOptionsOfTransformers:
+    """They are no attributes, but stand in the parts; each must be the same in all."""
+
+    pytestmark = converted
+    OPTIONS: ClassVar[dict[str, Any]] = {
+        "d_model": 4,
+        "nhead": 2,
+        "dim_feedforward": 6,
+        "dropout": 0.25,
+        "activation": "gelu",
+        "layer_norm_eps": 1e-3,
+        "batch_first": True,
+        "norm_first": True,
+        "bias": False,
+    }
+
+    @pytest.fixture(autouse=True)
+    def _quiet(self) -> Iterator[None]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of nested tensors
+            yield
+
+    def read(self, module: Any) -> dict[str, Any]:
+        return read_options(module, type(module), "", lambda child, _: repr(child))
+
+    @pytest.mark.parametrize("name", ["TransformerEncoderLayer", "TransformerDecoderLayer"])
+    def test_of_a_layer(self, name, torch):
+        cls = getattr(torch.nn, name)
+        assert self.read(cls(**self.OPTIONS)) == self.OPTIONS
+        assert self.read(cls(4, 2)) == {
+            **dict(d_model=4, nhead=2, dim_feedforward=2048, dropout=0.1, activation="relu"),
+            **dict(layer_norm_eps=1e-5, batch_first=False, norm_first=False, bias=True),
+        }
+
+    @pytest.mark.parametrize("kind", ["encoder", "decoder"])
+    def test_of_a_stack(self, kind, torch):
+        layer = getattr(torch.nn, f"Transformer{kind.title()}Layer")(**self.OPTIONS)
+        stack = getattr(torch.nn, f"Transformer{kind.title()}")(layer, 2, torch.nn.LayerNorm(4))
+        options = self.read(stack)
+        assert options[f"{kind}_layer"] == repr(layer)
+        assert (options["num_layers"], options["norm"]) == (2, repr(stack.norm))
+        stack.layers[1].dropout1.p = 0.5
+        with pytest.raises(NotImplementedError, match=rf"layers\.\* differ; ours has one {kind}_"):
+            self.read(stack)
+
+    def test_of_the_whole(self, torch):
+        model = torch.nn.Transformer(**self.OPTIONS, num_encoder_layers=2, num_decoder_layers=1)
+        options = self.read(model)
+        assert repr(type(model)(**options)) == repr(model)
+        assert options == self.OPTIONS | {"num_encoder_layers": 2, "num_decoder_layers": 1}
+        model.decoder.layers[0].norm3.eps = 0.1
+        with pytest.raises(NotImplementedError, match="ours has one layer_norm_eps for all"):
+            self.read(model)
+        model.encoder = torch.nn.Identity()
+        with pytest.raises(NotImplementedError, match="num_encoder_layers cannot be read"):
+            self.read(model)
 
 
 class TestRefusals:

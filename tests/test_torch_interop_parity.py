@@ -403,6 +403,16 @@ class TestOptionsOfTransformers:
             self.read(model)
 
 
+@converted
+def test_an_option_that_ours_has_not_is_refused_where_it_is_used(torch: Any) -> None:
+    class GELU(nn.Module):
+        def __init__(self) -> None: ...
+
+    assert read_options(torch.nn.GELU(), GELU, "", lambda child, _: child) == {}
+    with pytest.raises(NotImplementedError, match=r"ours has no option approximate; here .*'tanh'"):
+        read_options(torch.nn.GELU("tanh"), GELU, "", lambda child, _: child)
+
+
 class TestRefusals:
     """What would not be the same module is named with its path."""
 
@@ -537,9 +547,43 @@ def test_a_parameter_that_pytorch_freezes_or_frees(torch: Any) -> None:
     function = as_torch_function(layer)
     function.parameters["weight"].requires_grad_()
     function.parameters["bias"].requires_grad_(False)
-    function(torch.ones(3, 2)).sum().backward()
+    output = function(torch.ones(3, 2))
+    assert layer.weight.requires_grad
+    assert not layer.bias.requires_grad
+    layer.weight.requires_grad = False  # after a forward it is PyTorch's graph that counts
+    output.sum().backward()
     np.testing.assert_array_equal(function.parameters["weight"].grad, [[3, 3]])
     assert function.parameters["bias"].grad is None
+
+
+@wrapped
+def test_a_forward_that_changes_a_parameter(torch: Any) -> None:
+    """As an embedding with `max_norm` does: it puts new values into new storage."""
+
+    class Clipped(nn.Module):
+        def __init__(self) -> None:
+            self.weight = nn.Parameter(np.array([3.0, 0.5]))
+
+        def forward(self, x: Any) -> Any:
+            self.weight.rebind(np.minimum(self.weight.data, 1.0))
+            return x * self.weight.value, (x, self.weight.value)
+
+        def backward(self, grad_output: Any, saved: Any) -> Any:
+            x, weight = saved
+            self.weight.accumulate(grad_output * x)
+            return grad_output * weight
+
+    layer = Clipped()
+    function = as_torch_function(layer)
+    weight, x = function.parameters["weight"], torch.tensor([2.0, 2.0], dtype=torch.float64)
+    before = torch.sin(weight)  # needs the weight as it is now
+    outputs = [function(x) for _ in range(2)]
+    np.testing.assert_array_equal(weight.detach(), [1.0, 0.5])
+    assert np.shares_memory(layer.weight.data, weight.detach().numpy())
+    (outputs[0] + outputs[1]).sum().backward()
+    np.testing.assert_array_equal(weight.grad, [4, 4])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        before.sum().backward()
 
 
 @wrapped

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from xbackprop.interop.torch import (
     from_torch_state_dict,
     to_torch_state_dict,
 )
+from xbackprop.interop.torch.options import read_options
 from xbackprop.testing import TOLERANCES
 from xbackprop.testing.structures import BufferSnapshot, leaves, transform
 
@@ -344,6 +345,74 @@ def test_the_generator_draws_the_keys(torch: Any) -> None:
     assert not np.array_equal(first["0.random_state"], first["1.random_state"])
 
 
+class TestOptionsOfTransformers:
+    """They are no attributes, but stand in the parts; each must be the same in all."""
+
+    pytestmark = converted
+    OPTIONS: ClassVar[dict[str, Any]] = {
+        "d_model": 4,
+        "nhead": 2,
+        "dim_feedforward": 6,
+        "dropout": 0.25,
+        "activation": "gelu",
+        "layer_norm_eps": 1e-3,
+        "batch_first": True,
+        "norm_first": True,
+        "bias": False,
+    }
+
+    @pytest.fixture(autouse=True)
+    def _quiet(self) -> Iterator[None]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of nested tensors
+            yield
+
+    def read(self, module: Any) -> dict[str, Any]:
+        return read_options(module, type(module), "", lambda child, _: repr(child))
+
+    @pytest.mark.parametrize("name", ["TransformerEncoderLayer", "TransformerDecoderLayer"])
+    def test_of_a_layer(self, name, torch):
+        cls = getattr(torch.nn, name)
+        assert self.read(cls(**self.OPTIONS)) == self.OPTIONS
+        assert self.read(cls(4, 2)) == {
+            **dict(d_model=4, nhead=2, dim_feedforward=2048, dropout=0.1, activation="relu"),
+            **dict(layer_norm_eps=1e-5, batch_first=False, norm_first=False, bias=True),
+        }
+
+    @pytest.mark.parametrize("kind", ["encoder", "decoder"])
+    def test_of_a_stack(self, kind, torch):
+        layer = getattr(torch.nn, f"Transformer{kind.title()}Layer")(**self.OPTIONS)
+        stack = getattr(torch.nn, f"Transformer{kind.title()}")(layer, 2, torch.nn.LayerNorm(4))
+        options = self.read(stack)
+        assert options[f"{kind}_layer"] == repr(layer)
+        assert (options["num_layers"], options["norm"]) == (2, repr(stack.norm))
+        stack.layers[1].dropout1.p = 0.5
+        with pytest.raises(NotImplementedError, match=rf"layers\.\* differ; ours has one {kind}_"):
+            self.read(stack)
+
+    def test_of_the_whole(self, torch):
+        model = torch.nn.Transformer(**self.OPTIONS, num_encoder_layers=2, num_decoder_layers=1)
+        options = self.read(model)
+        assert repr(type(model)(**options)) == repr(model)
+        assert options == self.OPTIONS | {"num_encoder_layers": 2, "num_decoder_layers": 1}
+        model.decoder.layers[0].norm3.eps = 0.1
+        with pytest.raises(NotImplementedError, match="ours has one layer_norm_eps for all"):
+            self.read(model)
+        model.encoder = torch.nn.Identity()
+        with pytest.raises(NotImplementedError, match="num_encoder_layers cannot be read"):
+            self.read(model)
+
+
+@converted
+def test_an_option_that_ours_has_not_is_refused_where_it_is_used(torch: Any) -> None:
+    class GELU(nn.Module):
+        def __init__(self) -> None: ...
+
+    assert read_options(torch.nn.GELU(), GELU, "", lambda child, _: child) == {}
+    with pytest.raises(NotImplementedError, match=r"ours has no option approximate; here .*'tanh'"):
+        read_options(torch.nn.GELU("tanh"), GELU, "", lambda child, _: child)
+
+
 class TestRefusals:
     """What would not be the same module is named with its path."""
 
@@ -478,9 +547,43 @@ def test_a_parameter_that_pytorch_freezes_or_frees(torch: Any) -> None:
     function = as_torch_function(layer)
     function.parameters["weight"].requires_grad_()
     function.parameters["bias"].requires_grad_(False)
-    function(torch.ones(3, 2)).sum().backward()
+    output = function(torch.ones(3, 2))
+    assert layer.weight.requires_grad
+    assert not layer.bias.requires_grad
+    layer.weight.requires_grad = False  # after a forward it is PyTorch's graph that counts
+    output.sum().backward()
     np.testing.assert_array_equal(function.parameters["weight"].grad, [[3, 3]])
     assert function.parameters["bias"].grad is None
+
+
+@wrapped
+def test_a_forward_that_changes_a_parameter(torch: Any) -> None:
+    """As an embedding with `max_norm` does: it puts new values into new storage."""
+
+    class Clipped(nn.Module):
+        def __init__(self) -> None:
+            self.weight = nn.Parameter(np.array([3.0, 0.5]))
+
+        def forward(self, x: Any) -> Any:
+            self.weight.rebind(np.minimum(self.weight.data, 1.0))
+            return x * self.weight.value, (x, self.weight.value)
+
+        def backward(self, grad_output: Any, saved: Any) -> Any:
+            x, weight = saved
+            self.weight.accumulate(grad_output * x)
+            return grad_output * weight
+
+    layer = Clipped()
+    function = as_torch_function(layer)
+    weight, x = function.parameters["weight"], torch.tensor([2.0, 2.0], dtype=torch.float64)
+    before = torch.sin(weight)  # needs the weight as it is now
+    outputs = [function(x) for _ in range(2)]
+    np.testing.assert_array_equal(weight.detach(), [1.0, 0.5])
+    assert np.shares_memory(layer.weight.data, weight.detach().numpy())
+    (outputs[0] + outputs[1]).sum().backward()
+    np.testing.assert_array_equal(weight.grad, [4, 4])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        before.sum().backward()
 
 
 @wrapped

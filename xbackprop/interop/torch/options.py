@@ -9,34 +9,49 @@ from xbackprop.module import Module
 
 # Where an option is no attribute of its own name: dotted paths below the module, `*` for every
 # child. All must agree, for the module computes with each of them.
-_TRANSFORMER_LAYER = {
+_ENCODER_LAYER = {
     "d_model": ("linear1.in_features",),
     "nhead": ("self_attn.num_heads",),
     "dim_feedforward": ("linear1.out_features",),
+    "dropout": ("dropout.p", "dropout1.p", "dropout2.p", "self_attn.dropout"),
+    "layer_norm_eps": ("norm1.eps", "norm2.eps"),
     "batch_first": ("self_attn.batch_first",),
     "bias": ("linear1.bias", "linear2.bias", "self_attn.in_proj_bias", "norm1.bias", "norm2.bias"),
+}
+_CROSS_ATTENTION = {
+    "nhead": ("multihead_attn.num_heads",),
+    "dropout": ("dropout3.p", "multihead_attn.dropout"),
+    "layer_norm_eps": ("norm3.eps",),
+    "batch_first": ("multihead_attn.batch_first",),
+    "bias": ("multihead_attn.in_proj_bias", "norm3.bias"),
+}
+_DECODER_LAYER = {
+    name: paths + _CROSS_ATTENTION.get(name, ()) for name, paths in _ENCODER_LAYER.items()
+}
+_OF_ALL_LAYERS = {
+    name: tuple(f"encoder.layers.*.{path}" for path in _ENCODER_LAYER.get(name, (name,)))
+    + tuple(f"decoder.layers.*.{path}" for path in _DECODER_LAYER.get(name, (name,)))
+    for name in (*_ENCODER_LAYER, "activation", "norm_first")
 }
 _ELSEWHERE: dict[str, dict[str, tuple[str, ...]]] = {
     "Hardtanh": {"min_value": (), "max_value": ()},  # deprecated names of min_val and max_val
     "PairwiseDistance": {"p": ("norm",)},
     "MultiheadAttention": {"bias": ("in_proj_bias", "out_proj.bias"), "add_bias_kv": ("bias_k",)},
-    "TransformerEncoderLayer": {
-        **_TRANSFORMER_LAYER,
-        "dropout": ("dropout.p", "dropout1.p", "dropout2.p", "self_attn.dropout"),
-        "layer_norm_eps": ("norm1.eps", "norm2.eps"),
-    },
-    "TransformerDecoderLayer": {
-        **_TRANSFORMER_LAYER,
-        "nhead": ("self_attn.num_heads", "multihead_attn.num_heads"),
-        "batch_first": ("self_attn.batch_first", "multihead_attn.batch_first"),
-        "dropout": (
-            *("dropout.p", "dropout1.p", "dropout2.p", "dropout3.p"),
-            *("self_attn.dropout", "multihead_attn.dropout"),
-        ),
-        "layer_norm_eps": ("norm1.eps", "norm2.eps", "norm3.eps"),
-    },
+    "TransformerEncoderLayer": _ENCODER_LAYER,
+    "TransformerDecoderLayer": _DECODER_LAYER,
     "TransformerEncoder": {"encoder_layer": ("layers.*",)},
     "TransformerDecoder": {"decoder_layer": ("layers.*",)},
+    "Transformer": {
+        **_OF_ALL_LAYERS,
+        "num_encoder_layers": ("encoder.num_layers",),
+        "num_decoder_layers": ("decoder.num_layers",),
+        "layer_norm_eps": (
+            *_OF_ALL_LAYERS["layer_norm_eps"],
+            *("encoder.norm.eps", "decoder.norm.eps"),
+        ),
+        # A custom one has its place in the module, but not all that is read above.
+        **{"custom_encoder": (), "custom_decoder": ()},
+    },
 }
 # Where a layer lives and what it draws; PyTorch's deprecated words, which `reduction` has said.
 _NO_OPTIONS = {"self", "device", "dtype", "rng", "size_average", "reduce"}
@@ -74,7 +89,7 @@ def read_options(module: Any, cls: type[Module], path: str, convert: Convert) ->
     for name in ours:
         paths = elsewhere.get(name, (name,))
         values = [
-            _read(owner, attribute, join(path, where.replace("*", attribute)), convert)
+            _read(owner, attribute, join(path, where), convert)
             for where in paths
             for owner, attribute in _find(module, where)
         ]
@@ -120,15 +135,13 @@ def _refuse_unknown(module: Any, path: str, ours: dict[str, Any]) -> None:
             )
 
 
-def _find(module: Any, where: str) -> Iterator[tuple[Any, str]]:
+def _find(owner: Any, where: str) -> Iterator[tuple[Any, str]]:
     """Yield the owners of what a dotted path leads to, with its name there."""
-    *parents, attribute = where.split(".")
-    for name in parents:
-        module = getattr(module, name)
-    if attribute == "*":
-        yield from ((module, name) for name in module._modules)
-    elif hasattr(module, attribute):
-        yield module, attribute
+    name, _, rest = where.partition(".")
+    names = list(owner._modules) if name == "*" else [name]
+    for name in names:
+        if hasattr(owner, name):
+            yield from _find(getattr(owner, name), rest) if rest else [(owner, name)]
 
 
 def _read(owner: Any, attribute: str, path: str, convert: Convert) -> Any:

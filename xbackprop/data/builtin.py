@@ -1,15 +1,14 @@
 """Data sets by name, which need no file."""
 
-import difflib
 import os
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xbackprop.data.arrays import is_float_dtype
 from xbackprop.data.errors import DataError
+from xbackprop.data.files import refuse_mistyped_name
 from xbackprop.data.mnist import load_mnist_5k
 from xbackprop.data.splits import Split
 from xbackprop.data.tables import EXTENSIONS, load_table
@@ -121,13 +120,7 @@ def load_dataset(
                 f"leave out {', '.join(given)}."
             )
         return _LOADERS[name_or_path](flatten=flatten)
-    if _looks_like_name(name_or_path):
-        close = difflib.get_close_matches(str(name_or_path).lower(), BUILTIN_NAMES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise DataError(
-            f"Unknown data set {str(name_or_path)!r}. Expected one of the built-in ones "
-            f"({', '.join(BUILTIN_NAMES)}) or the path of a {' or '.join(EXTENSIONS)} file.{hint}"
-        )
+    refuse_mistyped_name(name_or_path, "data set", BUILTIN_NAMES, EXTENSIONS)
     return load_table(
         name_or_path,
         target=target,
@@ -138,9 +131,3 @@ def load_dataset(
         rng=rng,
         delimiter=delimiter,
     )
-
-
-def _looks_like_name(name_or_path: str | os.PathLike[str]) -> bool:
-    """Tell a mistyped name from a path: no folder, no extension, and nothing there."""
-    path = Path(name_or_path)
-    return path.name == str(name_or_path) and not path.suffix and not path.exists()

@@ -13,6 +13,7 @@ from typing import TextIO
 import numpy as np
 
 from xbackprop.data.errors import DataError, quote
+from xbackprop.data.files import explain_encoding
 
 DELIMITERS = (",", ";", "\t")
 _LARGEST = float(np.finfo(np.float32).max)
@@ -94,7 +95,7 @@ def read_csv(
                 columns = [*columns, target_index]
             return _read_rows(path, records, header, columns, target_index, has_numeric_target)
     except UnicodeDecodeError:
-        raise _explain_encoding(path) from None
+        raise explain_encoding(path) from None
 
 
 class _BoundedLines:
@@ -316,21 +317,6 @@ def _explain_ragged(path: Path, line: int, cells: list[str], header: list[str]) 
         f"{path}, line {line}, {column}: expected {len(header)} cells as in the header; "
         f"got {len(cells)}."
     )
-
-
-def _explain_encoding(path: Path) -> DataError:
-    with open(path, "rb") as file:
-        for line, raw in enumerate(file, 1):
-            if line == 1 and raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                return DataError(f"{path}, line 1: this is UTF-16. Save the file as UTF-8.")
-            try:
-                raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return DataError(
-                    f"{path}, line {line}, byte {error.start + 1} of the line: "
-                    f"0x{raw[error.start]:02x} is not UTF-8. Save the file as UTF-8."
-                )
-    return DataError(f"{path}: not UTF-8. Save the file as UTF-8.")
 
 
 def _is_number(text: str) -> bool:

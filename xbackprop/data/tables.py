@@ -1,6 +1,5 @@
 """Load a table of one's own: a CSV or NPZ file becomes features, targets and a split."""
 
-import difflib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from xbackprop.data.arrays import check_finite
 from xbackprop.data.csv_files import read_csv
 from xbackprop.data.errors import DataError, quote
+from xbackprop.data.files import check_path
 from xbackprop.data.npz_files import read_npz
 from xbackprop.data.splits import Split, split_indices
 from xbackprop.data.targets import ClassLabels, classes_of_array, classes_of_cells
@@ -66,7 +66,7 @@ def load_table(
     DataError
         Whatever is wrong with the file; names the file and, where there is one, line and column.
     """
-    checked = _check_path(path)
+    checked = check_path(path, EXTENSIONS)
     if regression and stratify:
         raise DataError(f"{checked}: stratify=True needs classes, and regression=True has none.")
     should_stratify = not regression if stratify is None else stratify
@@ -105,30 +105,6 @@ def load_table(
         feature_names=names,
         name=checked.name,
     )
-
-
-def _check_path(path: str | os.PathLike[str]) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"Expected the path of a file; got {type(path).__name__}.")
-    checked = Path(path)
-    valid = " or ".join(EXTENSIONS)
-    if checked.is_dir():
-        raise DataError(f"{checked}: is a directory. Expected a {valid} file.")
-    if not checked.exists():
-        raise DataError(f"{checked}: no such file.{_suggest_file(checked)}")
-    if checked.suffix.lower() not in EXTENSIONS:
-        received = f"extension {quote(checked.suffix)}" if checked.suffix else "no extension"
-        raise DataError(f"{checked}: {received}. Expected a {valid} file.")
-    return checked
-
-
-def _suggest_file(path: Path) -> str:
-    try:
-        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in EXTENSIONS]
-    except (OSError, ValueError):
-        return ""
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f" Did you mean {str(path.with_name(close[0]))!r}?" if close else ""
 
 
 def _refuse_options(path: Path, **options: object) -> None:

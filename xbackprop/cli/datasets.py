@@ -1,14 +1,18 @@
 """The data of a run, from the options that name it."""
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xbackprop.cli.errors import CommandError
 from xbackprop.cli.options import TrainOptions
-from xbackprop.data import DataError, Split, load_dataset
+from xbackprop.data import DataError, Split, load_corpus, load_dataset
 from xbackprop.data.builtin import BUILTIN_NAMES
+from xbackprop.data.text import TEXT_EXTENSIONS, TEXT_NAMES
+from xbackprop.data.tokenizers import Tokenizer
+
+NAMES = (*BUILTIN_NAMES, *TEXT_NAMES)
 
 # What the data functions advise in terms of their arguments, in terms of ours.
 _WORDS = (
@@ -19,8 +23,28 @@ _WORDS = (
     ("is the target? Name one of", "is the target? Pass --target with one of"),
     ("stratify=True expects", "the split into two parts expects"),
     ("test samples. Change test_size.", "test samples. Add rows."),
+    (
+        "vocab_size is of byte pairs: leave it out, or choose tokens='bpe'.",
+        "--vocab-size is of byte pairs: leave it out, or choose --tokens bpe",
+    ),
+    ("does not fit context_length=", "does not fit --context "),
     (" is the target and a feature as well", " is given by --target and by --features as well"),
 )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TextSplit(Split):
+    """A text in windows, ``x`` of token ids and ``y`` of the ids that follow them.
+
+    Parameters
+    ----------
+    x_train, y_train, x_test, y_test, classes, feature_names, name
+        As for :class:`xbackprop.data.Split`; there are no classes.
+    tokenizer : Tokenizer
+        Between text and ids.
+    """
+
+    tokenizer: Tokenizer
 
 
 def load_split(options: TrainOptions) -> Split:
@@ -40,9 +64,14 @@ def load_split(options: TrainOptions) -> Split:
     CommandError
         Whatever is wrong with the file, with its name, line and column.
     """
+    is_text = options.data in TEXT_NAMES or Path(options.data).suffix.lower() in TEXT_EXTENSIONS
+    if is_text and options.model != "gpt":
+        raise CommandError(f"--data {options.data}: is a text, for --model gpt")
     _refuse_columns(options)
-    takes_images = options.model != "mlp"
+    takes_images = options.model in ("cnn", "resnet")
     try:
+        if options.model == "gpt":
+            return _load_text(options)
         split = load_dataset(
             options.data,
             target=options.target,
@@ -61,6 +90,17 @@ def load_split(options: TrainOptions) -> Split:
         raise CommandError(f"--data: {options.data}: cannot be read ({reason})") from error
 
 
+def _load_text(options: TrainOptions) -> TextSplit:
+    corpus = load_corpus(
+        options.data,
+        tokens=options.tokens or "char",
+        vocab_size=options.vocab_size,
+        context_length=options.context or 1,
+    )
+    parts = (corpus.x_train, corpus.y_train, corpus.x_test, corpus.y_test)
+    return TextSplit(*parts, None, (), corpus.name, corpus.tokenizer)
+
+
 def _as_images(split: Split, options: TrainOptions) -> Split:
     """Return samples with an axis of channels; refuse what has no height and width."""
     axes = split.x_train.ndim
@@ -76,7 +116,7 @@ def _as_images(split: Split, options: TrainOptions) -> Split:
 
 def _refuse_columns(options: TrainOptions) -> None:
     """Refuse options that mean nothing for this kind of data."""
-    is_builtin = options.data in BUILTIN_NAMES
+    is_builtin = options.data in NAMES
     if not is_builtin and Path(options.data).suffix.lower() != ".npz":
         return
     what = f"the built-in {options.data}" if is_builtin else options.data
@@ -95,6 +135,9 @@ def _refuse_columns(options: TrainOptions) -> None:
 
 def describe_split(split: Split) -> str:
     """Return a data set in a line."""
+    if isinstance(split, TextSplit):
+        counts = f"{split.y_train.size:,} training and {split.y_test.size:,} test tokens"
+        return f"{split.name}: {counts}, {split.tokenizer.vocab_size} different ones"
     kind = (
         f"{split.y_train.shape[1]} target{'s' * (split.y_train.shape[1] > 1)}"
         if split.num_classes is None
@@ -125,7 +168,7 @@ def data_config(split: Split, path: str) -> dict[str, Any]:
     dict
     """
     about_file: dict[str, Any] = {}
-    if path not in BUILTIN_NAMES:
+    if path not in NAMES:
         with open(path, "rb") as file:
             about_file["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         about_file["feature_names"] = list(split.feature_names)

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from xbackprop import nn, optim
 from xbackprop.cli.errors import CommandError
 from xbackprop.cli.options import TrainOptions
-from xbackprop.cli.tasks import Task
+from xbackprop.cli.tasks import Task, TokenTask
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -50,14 +51,19 @@ def make_network(
     try:
         layers = _MAKERS[options.model](sample_shape, options, task.outputs, rng)
     except (MemoryError, ValueError, OverflowError) as error:  # NumPy's, by how far it is too much
-        sizes = {"--channels": options.channels, "--hidden": options.hidden}
-        given = " ".join(
-            f"{name} {','.join(map(str, size))}" for name, size in sizes.items() if size
-        )
-        raise CommandError(f"{given}: the weights do not fit into memory") from error
+        raise CommandError(
+            f"{_given_sizes(options)}: the weights do not fit into memory"
+        ) from error
     if task.has_probabilities:
         layers.append(nn.Sigmoid())
-    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+    is_whole = len(layers) == 1 and isinstance(layers[0], (nn.ResNet, nn.GPT))
+    return layers[0] if is_whole else nn.Sequential(*layers)
+
+
+def _given_sizes(options: TrainOptions) -> str:
+    sizes = [("--channels", options.channels), ("--hidden", options.hidden)]
+    sizes += [("--layers", (options.layers,)), ("--width", (options.width,))]
+    return " ".join(f"{name} {','.join(map(str, size))}" for name, size in sizes if any(size))
 
 
 def _make_mlp(
@@ -120,15 +126,30 @@ def _make_resnet(
     ]
 
 
+def _make_gpt(
+    sample_shape: tuple[int, ...], options: TrainOptions, outputs: int, rng: np.random.Generator
+) -> list[nn.Module]:
+    sizes = (options.layers or 1, options.heads or 1, options.width or 1)
+    if sizes[2] % sizes[1]:
+        raise CommandError(f"--heads {sizes[1]}: expected a divisor of the width, {sizes[2]}")
+    return [nn.GPT(outputs, *sample_shape, *sizes, options.dropout, rng=rng)]
+
+
 _MAKERS: dict[str, Callable[..., list[nn.Module]]] = {
     "mlp": _make_mlp,
     "cnn": _make_cnn,
     "resnet": _make_resnet,
+    "gpt": _make_gpt,
 }
 
 
 def describe_network(sample_shape: tuple[int, ...], options: TrainOptions, task: Task) -> str:
     """Return the network in a line: ``64 -> 256 relu -> 10``."""
+    if options.model == "gpt":
+        return (
+            f"gpt of {options.layers} layers, {options.heads} heads, width {options.width}, "
+            f"context {options.context}"
+        )
     parts = [" x ".join(map(str, sample_shape))]
     if options.model == "resnet":
         parts.append(f"resnet of 18 layers, {options.channels[0]} channels in its first stage")
@@ -159,7 +180,15 @@ def make_optimizer(model: nn.Module, options: TrainOptions, task: Task) -> optim
     Optimizer
     """
     lr = default_learning_rate(options.optimizer, task) if options.lr is None else options.lr
-    return OPTIMIZERS[options.optimizer](model.parameters(), lr=lr)
+    given: dict[str, Any] = {"lr": lr}
+    if options.weight_decay is not None:
+        given["weight_decay"] = options.weight_decay
+    if not isinstance(model, nn.GPT):
+        return OPTIMIZERS[options.optimizer](model.parameters(), **given)
+    if options.optimizer != "sgd":
+        given["betas"] = (0.9, 0.99)  # few tokens a step: a longer mean of squares
+    groups = model.parameter_groups(given.get("weight_decay", 0.0))
+    return OPTIMIZERS[options.optimizer](groups, **given)
 
 
 def make_schedule(
@@ -185,7 +214,10 @@ def make_schedule(
         return None
     batches = math.ceil(samples / options.batch_size)
     updates = math.ceil(batches / options.accumulate) * options.epochs
-    return optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
+    warmup = min(options.warmup, updates)
+    return optim.lr_scheduler.WarmupStableDecayLR(
+        optimizer, warmup, 0, updates - warmup, decay="cosine"
+    )
 
 
 def default_learning_rate(optimizer: str, task: Task) -> float:
@@ -204,7 +236,7 @@ def default_learning_rate(optimizer: str, task: Task) -> float:
     float
     """
     if optimizer != "sgd":
-        return 2e-3
+        return 1e-3 if isinstance(task, TokenTask) else 2e-3
     if task.loss_name == "cross-entropy":
         return 0.3
     if task.loss_name == "half-squared-error":

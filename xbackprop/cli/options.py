@@ -10,6 +10,7 @@ from xbackprop.cli.parser import (
     LineParser,
     column_names,
     layer_widths,
+    number_from_zero,
     odd_number,
     one_of,
     positive_number,
@@ -33,15 +34,36 @@ MODELS: dict[str, dict[str, Any]] = {
         "epochs": 12, "batch_size": 32, "schedule": "cosine",
     },
     "resnet": {"channels": (16,), "epochs": 8, "batch_size": 32, "schedule": "cosine"},
+    "gpt": {
+        "data": "shakespeare", "preset": "nano", "tokens": "char", "prompt": "\n",
+        "epochs": 3, "batch_size": 8, "schedule": "cosine", "warmup": 100,
+        "optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 1.0, "sample_every": 500,
+    },
 }  # fmt: skip
+# Sizes of a GPT; micro is for a GPU, gpt2 is the smallest of the published ones.
+PRESETS: dict[str, dict[str, Any]] = {
+    "nano": {"layers": 4, "heads": 4, "width": 128, "context": 128},
+    "micro": {"layers": 6, "heads": 6, "width": 384, "context": 256, "dropout": 0.2},
+    "gpt2": {"layers": 12, "heads": 12, "width": 768, "context": 1024},
+}
+TOKENS = ("char", "bpe")
+_TABLES = ("mlp", "cnn", "resnet")
 # Options that mean something for some networks only.
 _ONLY_FOR = {
     "hidden": ("mlp", "cnn"),
     "activation": ("mlp", "cnn"),
-    "dropout": ("mlp", "cnn"),
+    "dropout": ("mlp", "cnn", "gpt"),
     "channels": ("cnn", "resnet"),
     "kernel_size": ("cnn",),
-}
+    **dict.fromkeys(("target", "features", "regression", "standardize", "loss"), _TABLES),
+    **dict.fromkeys(
+        (
+            "preset", "tokens", "vocab_size", "layers", "heads", "width", "context", "prompt",
+            "sample_every",
+        ),
+        ("gpt",),
+    ),
+}  # fmt: skip
 # What a resumed run may be asked for anew; everything else is as the run has it.
 RESUMABLE = (
     "resume", "data", "epochs", "on_nan", "keep", "save_every", "save_steps", "device", "quiet",
@@ -54,6 +76,7 @@ examples:
   xbackprop train --data flowers.csv --target species --standardize
   xbackprop train --data houses.csv --target price --regression --standardize
   xbackprop train --data mnist-5k --model cnn
+  xbackprop train --model gpt --data shakespeare
   xbackprop train --resume runs/digits
 
 Ctrl-C ends the run after the current step and keeps what there is; a second one leaves at once.
@@ -88,13 +111,29 @@ class TrainOptions:
         Of a ``cnn``.
     dropout : float
         Share of the activations that are left out: after each hidden layer of an ``mlp``, before
-        the last layer of a ``cnn``.
+        the last layer of a ``cnn``, everywhere in a ``gpt``.
+    preset : str or None
+        One of ``PRESETS``, which says the sizes of a ``gpt`` where nothing is said.
+    layers, heads, width, context : int or None
+        Blocks of a ``gpt``, its heads, features of a token, and tokens that it sees at a time.
+    tokens : str or None
+        One of ``TOKENS``.
+    vocab_size : int or None
+        Of ``bpe``.
+    prompt : str or None
+        What the texts that are printed meanwhile begin with.
+    sample_every : int or None
+        Updates between two of those.
     activation, optimizer, schedule : str
         One of ``ACTIVATIONS``, ``OPTIMIZERS``, ``SCHEDULES``.
     loss : str or None
         One of ``LOSSES``.
     lr : float or None
         Learning rate.
+    warmup : int
+        Updates over which it rises.
+    weight_decay, clip_norm : float or None
+        None is what the optimizer has, and no bound for the norm of the gradients.
     epochs, batch_size, accumulate, seed : int
         As their names say; ``accumulate`` is batches per update.
     on_nan : str
@@ -123,11 +162,23 @@ class TrainOptions:
     channels: tuple[int, ...] = ()
     kernel_size: int | None = None
     dropout: float = 0.0
+    preset: str | None = None
+    layers: int | None = None
+    heads: int | None = None
+    width: int | None = None
+    context: int | None = None
+    tokens: str | None = None
+    vocab_size: int | None = None
+    prompt: str | None = None
+    sample_every: int | None = None
     activation: str = "relu"
     loss: str | None = None
     optimizer: str = "adam"
     lr: float | None = None
     schedule: str = "constant"
+    warmup: int = 0
+    weight_decay: float | None = None
+    clip_norm: float | None = None
     epochs: int = 30
     batch_size: int = 16
     accumulate: int = 1
@@ -195,7 +246,9 @@ def _completed(given: dict[str, Any]) -> TrainOptions:
             else "at least one number, such as 16,32"
         )
         raise CommandError(f"--channels: a {model} takes {expected}")
-    return TrainOptions(**{**MODELS[model], **given})
+    defaults = MODELS[model]
+    sizes = PRESETS.get(given.get("preset", defaults.get("preset")), {})
+    return TrainOptions(**{**defaults, **sizes, **given})
 
 
 def saved_options(given: dict[str, Any]) -> TrainOptions:
@@ -243,14 +296,15 @@ def _make_parser() -> LineParser:
     parser = LineParser(
         "xbackprop train",
         "Train a network: on the UCI handwritten digits that come with the package, on 5,000 of\n"
-        "MNIST's, or on a table of yours. Writes a run folder with the model, its settings, its\n"
-        "metrics, plots, and checkpoints to go on from.",
+        "MNIST's, on plays of Shakespeare, or on a table or text of yours. Writes a run folder\n"
+        "with the model, its settings, its metrics, plots, and checkpoints to go on from.",
         _EPILOG,
     )
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data", metavar="DATA",
-        help="digits (default), mnist-5k, a .csv file with a header row, or an .npz file with X, y",
+        help="digits (default), mnist-5k, a .csv file with a header row, or an .npz file with X, y\n"
+        "(for a gpt: shakespeare, which is its default, or a .txt file)",
     )  # fmt: skip
     data.add_argument("--target", metavar="COLUMN", help="what to predict; required for a CSV file")
     data.add_argument(
@@ -267,7 +321,8 @@ def _make_parser() -> LineParser:
     network = parser.add_argument_group("network and training")
     network.add_argument(
         "--model", type=one_of(tuple(MODELS)), metavar="NAME",
-        help="mlp (fully connected layers; default), cnn or resnet (convolutions, for images)",
+        help="mlp (fully connected layers; default), cnn or resnet (convolutions, for images), or\n"
+        "gpt (a transformer, for texts)",
     )  # fmt: skip
     network.add_argument(
         "--hidden", type=layer_widths, metavar="64,32",
@@ -286,7 +341,8 @@ def _make_parser() -> LineParser:
     network.add_argument(
         "--dropout", type=share, metavar="P",
         help="share of activations left out while training: after each hidden layer of an mlp\n"
-        f"(default: 0), before the last layer of a cnn (default: {_listed('cnn', 'dropout')})",
+        f"(default: 0), before the last layer of a cnn (default: {_listed('cnn', 'dropout')}),\n"
+        "everywhere in a gpt (default: 0)",
     )  # fmt: skip
     network.add_argument(
         "--activation", type=one_of(ACTIVATIONS), metavar="NAME",
@@ -302,12 +358,24 @@ def _make_parser() -> LineParser:
     )  # fmt: skip
     network.add_argument(
         "--lr", type=positive_number, metavar="RATE",
-        help="learning rate (default: 0.002; for sgd one that suits the loss)",
+        help="learning rate (default: 0.002; for sgd one that suits the loss; 0.001 for a gpt)",
     )  # fmt: skip
     network.add_argument(
         "--schedule", type=one_of(SCHEDULES), metavar="NAME",
         help="of the learning rate: constant, or cosine, to 0 at the end of the run (default:\n"
         "constant for mlp, cosine for the others)",
+    )  # fmt: skip
+    network.add_argument(
+        "--warmup", type=whole_number(0), metavar="N",
+        help="updates over which the learning rate of cosine rises at first (default: 0; gpt 100)",
+    )  # fmt: skip
+    network.add_argument(
+        "--weight-decay", type=number_from_zero, metavar="X",
+        help="of the optimizer (default: its own; gpt 0.1, of matrices only)",
+    )  # fmt: skip
+    network.add_argument(
+        "--clip-norm", type=positive_number, metavar="X",
+        help="largest norm of all gradients together (default: none; gpt 1)",
     )  # fmt: skip
     network.add_argument(
         "--epochs", type=whole_number(1), metavar="N",
@@ -331,6 +399,7 @@ def _make_parser() -> LineParser:
         help=f"of the initial weights and the order of the samples (default: {default.seed}); "
         "the same seed gives the same numbers",
     )  # fmt: skip
+    _add_text_options(parser)
     run = parser.add_argument_group("run")
     run.add_argument(
         "--device", metavar="NAME",
@@ -359,6 +428,38 @@ def _make_parser() -> LineParser:
     )  # fmt: skip
     run.add_argument("--quiet", action="store_true", help="print the result only")
     return parser
+
+
+def _add_text_options(parser: LineParser) -> None:
+    text = parser.add_argument_group("texts (--model gpt)")
+    text.add_argument(
+        "--preset", type=one_of(tuple(PRESETS)), metavar="NAME",
+        help=f"sizes of the network: {', '.join(PRESETS)} (default: nano)",
+    )  # fmt: skip
+    for name, what in (
+        ("layers", "blocks"),
+        ("heads", "heads of attention, which divide the width"),
+        ("width", "features of a token"),
+        ("context", "tokens that it sees at a time"),
+    ):
+        text.add_argument(
+            f"--{name}", type=whole_number(1), metavar="N",
+            help=f"{what} (default: the preset's; nano {PRESETS['nano'][name]})",
+        )  # fmt: skip
+    text.add_argument(
+        "--tokens", type=one_of(TOKENS), metavar="NAME",
+        help="char, one for each character (default), or bpe, byte pairs that are often together",
+    )  # fmt: skip
+    text.add_argument(
+        "--vocab-size", type=whole_number(256), metavar="N", help="of bpe (default: 512)"
+    )
+    text.add_argument(
+        "--sample-every", type=whole_number(1), metavar="N",
+        help="updates between texts that are printed (default: 500)",
+    )  # fmt: skip
+    text.add_argument(
+        "--prompt", metavar="TEXT", help="what these texts begin with (default: an empty line)"
+    )
 
 
 def _listed(model: str, option: str) -> str:

@@ -123,6 +123,17 @@ def share(text: str) -> float:
     return number
 
 
+def number_from_zero(text: str) -> float:
+    """Convert a finite number that is not negative."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on; got {text!r}")
+    return number
+
+
 def positive_number(text: str) -> float:
     """Convert a finite number above zero."""
     try:

@@ -6,6 +6,7 @@ import numpy as np
 
 from xbackprop import nn
 from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.cli.results import accuracy_text, predict_test
 from xbackprop.cli.run import Run
 from xbackprop.cli.run_folder import CONFUSION, CURVES, FEATURES, FILTERS, WORST, writing
 from xbackprop.dispatch import OpCall, observe
@@ -41,7 +42,7 @@ def draw_run(run: Run) -> str | None:
     """
     try:
         _draw_metrics(run)
-        if run.options.model != "mlp":
+        if run.options.model in ("cnn", "resnet"):
             _draw_images(run)
     except ImportError as error:
         is_missing = isinstance(error, ModuleNotFoundError) and error.name == "matplotlib"
@@ -161,17 +162,3 @@ def sample_losses(run: Run) -> np.ndarray:
             for place in range(len(output))
         ]
     )
-
-
-def predict_test(run: Run) -> np.ndarray:
-    """Return classes, or quantities in their own units, for the test part."""
-    output = run.trainer.predict(run.inputs(run.split.x_test))
-    if run.task.num_classes is not None:
-        return np.asarray(run.task.decode(output))
-    return output if run.y_scaling is None else run.y_scaling.undo(output)
-
-
-def accuracy_text(y: np.ndarray, predicted: np.ndarray) -> str:
-    """Return the share of right answers in words."""
-    right = int((predicted == y).sum())
-    return f"accuracy {100 * right / len(y):.2f} % ({right} of {len(y)})"

@@ -11,7 +11,7 @@ import numpy as np
 
 import xbackprop
 from xbackprop.backend.device import DeviceChoice
-from xbackprop.cli.datasets import data_config, describe_split
+from xbackprop.cli.datasets import NAMES, data_config, describe_split
 from xbackprop.cli.devices import describe_device
 from xbackprop.cli.networks import (
     describe_network,
@@ -24,7 +24,6 @@ from xbackprop.cli.run_folder import CHECKPOINTS, make_run_folder, write_config
 from xbackprop.cli.scaling import Scaling, measure_scaling, reaches_too_far
 from xbackprop.cli.tasks import Task, make_task
 from xbackprop.data import Split
-from xbackprop.data.builtin import BUILTIN_NAMES
 from xbackprop.training import CheckpointFolder, Trainer
 
 _NO_SETTINGS = ("out", "quiet", "resume", "device_asked_by")
@@ -137,13 +136,12 @@ def build_run(
         scheduler=make_schedule(optimizer, options, len(split.x_train)),
         scheduler_interval="step",
         accumulation_steps=options.accumulate,
+        clip_norm=options.clip_norm,
         on_nan=options.on_nan,
         count_correct=None if task.num_classes is None else task.count_correct,
     )
     used: dict[str, Any] = {
-        "data": options.data
-        if options.data in BUILTIN_NAMES
-        else str(Path(options.data).resolve()),
+        "data": options.data if options.data in NAMES else str(Path(options.data).resolve()),
         "loss": task.loss_name,
         "lr": float(optimizer.param_groups[0]["lr"]),
         "device": str(choice.device),

@@ -7,6 +7,7 @@ import numpy as np
 
 from xbackprop import nn
 from xbackprop.backend.array_module import Array
+from xbackprop.cli.datasets import TextSplit
 from xbackprop.cli.errors import CommandError
 from xbackprop.data import Split
 
@@ -76,6 +77,26 @@ class Task:
         return (self.decode(output) == truth).sum()
 
 
+class TokenTask(Task):
+    """The token that follows, at every place of a text."""
+
+    def make_loss(self) -> nn.Module:
+        """Return the loss."""
+        return nn.TokenCrossEntropyLoss()
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return the token ids as they are."""
+        return y
+
+    def decode(self, output: Array) -> Array:
+        """Return the likeliest token of each place, on its device."""
+        return output.argmax(axis=-1)
+
+    def count_correct(self, output: Array, target: Array) -> Array:
+        """Count windows by the share of places whose token is right, on their device."""
+        return (self.decode(output) == target).mean(axis=-1).sum()
+
+
 def make_task(split: Split, loss_name: str | None) -> Task:
     """Set up a loss for a data set.
 
@@ -95,6 +116,9 @@ def make_task(split: Split, loss_name: str | None) -> Task:
     CommandError
         When the loss is one of classes, and the target a quantity.
     """
+    if isinstance(split, TextSplit):
+        size = split.tokenizer.vocab_size
+        return TokenTask("cross-entropy", size, size)
     if split.num_classes is None:
         loss_name = loss_name or "mse"
         if loss_name not in LOSSES_OF_QUANTITIES:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xbackprop.backend.device import use_device
-from xbackprop.cli.datasets import load_split
+from xbackprop.cli.datasets import TextSplit, load_split
 from xbackprop.cli.devices import choose_device
 from xbackprop.cli.errors import FAILED, CommandError
 from xbackprop.cli.interrupts import StopRequest, catch_signals
 from xbackprop.cli.options import TrainOptions
-from xbackprop.cli.pictures import accuracy_text, draw_run, predict_test
+from xbackprop.cli.pictures import draw_run
+from xbackprop.cli.results import result_text
 from xbackprop.cli.resume import resume_run
 from xbackprop.cli.run import Run, describe_run, prepare_run
 from xbackprop.cli.run_folder import (
@@ -25,6 +24,7 @@ from xbackprop.cli.run_folder import (
     locked,
     writing,
 )
+from xbackprop.cli.samples import is_sample_due, sample_lines
 from xbackprop.training import EpochMetrics, NonFiniteError, save
 from xbackprop.training.progress import show_progress
 
@@ -107,6 +107,8 @@ def _fit(run: Run, stop: StopRequest) -> Outcome:
     def on_batch(done: int, total: int) -> None:
         if progress is not None:
             progress.on_batch(done, total)
+        if progress is not None and is_sample_due(run):
+            progress.note(sample_lines(run))
         if options.save_steps and trainer.steps % options.save_steps == 0:
             save_checkpoint()
         if stop.signal is not None or outcome.failure:
@@ -164,12 +166,13 @@ def _save_model(run: Run, outcome: Outcome) -> None:
 
 
 def _counters(run: Run, outcome: Outcome) -> dict[str, Any]:
-    status = "finished" if _is_complete(run) else "stopped"
+    status, split = "finished" if _is_complete(run) else "stopped", run.split
     return {
         "epochs": run.trainer.epochs,
         "steps": run.trainer.steps,
         "status": "failed" if outcome.failure else status,
         "standardize": run.scaling_config(),
+        **({"tokenizer": split.tokenizer.config()} if isinstance(split, TextSplit) else {}),
     }
 
 
@@ -184,12 +187,7 @@ def _report(run: Run, outcome: Outcome, stop: StopRequest, remark: str | None) -
     if remark:
         _say(run, remark)
     _say(run, f"files     {', '.join(n for n in RUN_FILES if (run.folder / n).exists())}")
-    split, predicted = run.split, predict_test(run)
-    result = accuracy_text if split.classes is not None else _error
-    print(
-        f"test {result(split.y_test, predicted)} in {outcome.seconds:.1f} s; "
-        f"run folder {run.folder}"
-    )
+    print(f"test {result_text(run)} in {outcome.seconds:.1f} s; run folder {run.folder}")
 
 
 def _remarks(run: Run, stop: StopRequest) -> list[str]:
@@ -214,15 +212,6 @@ def _remarks(run: Run, stop: StopRequest) -> list[str]:
     if best is not None:
         lines.append(f"best      {best}")
     return lines
-
-
-def _error(y: np.ndarray, predicted: np.ndarray) -> str:
-    """Return the root mean square error, and the share of the variance that is explained."""
-    truth = y.astype(np.float64)
-    mean_square = float(np.square(predicted - truth).mean())
-    variance = float(truth.var(axis=0).mean())
-    text = f"error {mean_square**0.5:.5g} (root mean square"
-    return f"{text}, R2 {1 - mean_square / variance:.4f})" if variance > 0 else f"{text})"
 
 
 def _say(run: Run, *lines: str) -> None:

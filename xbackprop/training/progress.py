@@ -94,6 +94,11 @@ class PlainProgress:
         self._stream.write("".join(f"{line}\n" for line in self._table.lines(metrics)))
         self._stream.flush()  # a log that is followed shows each epoch when it ends
 
+    def note(self, lines: list[str]) -> None:
+        """Print lines between those of the epochs."""
+        self._stream.write("".join(f"{line}\n" for line in lines))
+        self._stream.flush()
+
 
 class RichProgress:
     """A live bar below the lines of the epochs; needs rich.
@@ -153,9 +158,13 @@ class RichProgress:
     def on_epoch(self, metrics: EpochMetrics) -> None:
         """Print the epoch's line above the bar."""
         self._finished += 1
-        for line in self._table.lines(metrics):
-            self._console.print(line, markup=False, soft_wrap=True)
+        self.note(self._table.lines(metrics))
         self._bar.update(self._task, completed=self._finished)
+
+    def note(self, lines: list[str]) -> None:
+        """Print lines above the bar."""
+        for line in lines:
+            self._console.print(line, markup=False, soft_wrap=True)
 
 
 class EpochTable:

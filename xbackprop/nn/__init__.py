@@ -142,6 +142,7 @@ from xbackprop.nn.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from xbackprop.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from xbackprop.nn.reshape import Flatten, Unflatten
 from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 
@@ -248,6 +249,13 @@ __all__ = [
     "Dropout3d",
     "AlphaDropout",
     "FeatureAlphaDropout",
+    # recurrent layers
+    "RNN",
+    "LSTM",
+    "GRU",
+    "RNNCell",
+    "LSTMCell",
+    "GRUCell",
     # distances
     "CosineSimilarity",
     "PairwiseDistance",

@@ -69,7 +69,10 @@ def tensors(inputs: list[np.ndarray], torch: Any) -> list[Any]:
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
+    """All arrays of nested tuples, in order."""
+    if not isinstance(value, tuple):
+        return (value,)
+    return tuple(leaf for part in value for leaf in as_tuple(part))
 
 
 def call(torch_module: Any, inputs: list[Any], torch: Any) -> Any:

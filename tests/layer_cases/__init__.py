@@ -15,6 +15,7 @@ from layer_cases.losses import LOSSES
 from layer_cases.normalization import NORMALIZATION
 from layer_cases.padding import PADDING
 from layer_cases.pooling import POOLING
+from layer_cases.recurrent import RECURRENT
 from layer_cases.shapes import SHAPES
 
 __all__ = ["CASES", "Case", "tied", "used_twice"]
@@ -28,6 +29,7 @@ CASES = [
     *PADDING,
     *POOLING,
     *DROPOUT,
+    *RECURRENT,
     *DISTANCES,
     *CONTAINERS,
     *LOSSES,

@@ -175,7 +175,8 @@ class _Call:
         for path, leaf in leaves(self.inputs[position], name):
             gradient = found.get(path)
             if not is_float(leaf):
-                if gradient is not None:
+                # The indices of a packed sequence go with its gradient.
+                if gradient is not None and gradient is not leaf:
                     raise AssertionError(
                         f"{self.layer}: {path} is not of a float dtype, so its gradient is None; "
                         f"got {type(gradient).__name__}"

@@ -50,7 +50,9 @@ def states_before(
 
 def gradient_at_end(grad_state: Array | None, like: Array) -> Array:
     """Return the gradient of the last states in an array of its own; an unused one is zeros."""
-    return get_array_module(like).zeros_like(like) if grad_state is None else grad_state.copy()
+    if grad_state is None:
+        return get_array_module(like).zeros_like(like)
+    return grad_state.astype(like.dtype)  # a copy, in this machine's byte order
 
 
 def input_products(

@@ -17,7 +17,10 @@ from xbackprop import nn
 from xbackprop.testing import TOLERANCES
 from xbackprop.testing.structures import backward_of_all_inputs, random_like
 
-pytestmark = pytest.mark.torch_parity
+pytestmark = [
+    pytest.mark.torch_parity,
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
+]
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 # PyTorch's float64 kernels hold these constants in float32; the gradient is compared to its digits.

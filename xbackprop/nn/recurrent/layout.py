@@ -1,5 +1,6 @@
 """How sequences lie in an input, and the way to the rows that the ops walk along, and back."""
 
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from xbackprop.backend.array_module import Array, get_array_module
@@ -95,8 +96,8 @@ def _check_packed(
         raise ValueError(
             f"{describe_layer(layer)} expects x.data of shape (rows, {features}); got {shape}"
         )
-    pairs = zip(batch_sizes, batch_sizes[1:], strict=False)
-    if not batch_sizes or batch_sizes[-1] < 1 or any(now < after for now, after in pairs):
+    rises = any(now < after for now, after in pairwise(batch_sizes))
+    if not batch_sizes or batch_sizes[-1] < 1 or rises:
         raise ValueError(
             f"{describe_layer(layer)} expects x.batch_sizes of positive numbers, none larger than "
             f"the one before it; got {batch_sizes}. Make it by pack_padded_sequence."

@@ -8,6 +8,7 @@ and the other way round; so are :func:`pad_sequence` and :func:`unpad_sequence`,
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -154,7 +155,7 @@ def pack_padded_sequence(
         raise ValueError(
             f"pack_padded_sequence expects lengths from 1 to {time}; got {list(sizes)}"
         )
-    is_sorted = all(now >= after for now, after in zip(sizes, sizes[1:], strict=False))
+    is_sorted = all(now >= after for now, after in pairwise(sizes))
     if enforce_sorted and not is_sorted:
         raise ValueError(
             f"pack_padded_sequence expects lengths that do not rise; got {list(sizes)}. Sort the "

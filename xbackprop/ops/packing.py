@@ -32,6 +32,7 @@ def pad_rows(
     Parameters
     ----------
     rows : array, shape (sum(batch_sizes), ...)
+        One step after the other.
     batch_sizes : tuple of int
         As for :func:`pack_rows`.
     total_length : int

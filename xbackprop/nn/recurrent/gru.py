@@ -40,9 +40,11 @@ def gru_forward(
     h0 : array, shape (batch, hidden_size)
         The states at the beginning.
     weight_ih : array, shape (3 * hidden_size, input_size)
+        The blocks of ``r``, ``z``, ``n``, one below the other.
     weight_hh : array, shape (3 * hidden_size, hidden_size)
-        Those of ``r``, ``z``, ``n``, one below the other.
+        In the same order.
     bias_ih, bias_hh : array, shape (3 * hidden_size,), or None
+        In the same order.
     batch_sizes : tuple of int
         None larger than the one before it.
     is_reverse : bool
@@ -140,8 +142,10 @@ def gru_backward(
         grad_h[:count] = dh
     grad_input = grad_hidden.copy()
     grad_input[:, 2] = grad_n
-    sides = (side.reshape(len(x), weight_hh.shape[0]) for side in (grad_input, grad_hidden))
-    grad_x, *grad_weights = products_backward(*sides, x, before, weight_ih, wanted)
+    rows = (len(x), weight_hh.shape[0])
+    grad_x, *grad_weights = products_backward(
+        grad_input.reshape(rows), grad_hidden.reshape(rows), x, before, weight_ih, wanted
+    )
     return grad_x, grad_h if wanted.states else None, *grad_weights
 
 

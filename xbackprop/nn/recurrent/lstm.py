@@ -40,12 +40,15 @@ def lstm_forward(
     x : array, shape (rows, input_size)
         The rows of all steps, ``batch_sizes[t]`` of them at step ``t``.
     h0 : array, shape (batch, hidden_size), or (batch, proj_size) with a projection
+        The hidden states at the beginning.
     c0 : array, shape (batch, hidden_size)
-        The states at the beginning.
+        The cells at the beginning.
     weight_ih : array, shape (4 * hidden_size, input_size)
+        The blocks of the gates ``i``, ``f``, ``g``, ``o``, one below the other.
     weight_hh : array, shape (4 * hidden_size, hidden_size or proj_size)
-        Those of the gates ``i``, ``f``, ``g``, ``o``, one below the other.
+        In the same order.
     bias_ih, bias_hh : array, shape (4 * hidden_size,), or None
+        In the same order.
     weight_hr : array, shape (proj_size, hidden_size), or None
         The projection of the output.
     batch_sizes : tuple of int
@@ -287,6 +290,14 @@ class LSTMCell(RecurrentCell):
     References
     ----------
     Hochreiter and Schmidhuber, "Long short-term memory", Neural Computation 9 (1997).
+
+    Examples
+    --------
+    >>> import xbackprop as xb
+    >>> cell = xb.nn.LSTMCell(3, 2, rng=0)
+    >>> h, c = cell(xb.asarray([[1.0, 2.0, 3.0]]))
+    >>> h.shape, c.shape
+    ((1, 2), (1, 2))
     """
 
     forward_op, backward_op = lstm_forward, lstm_backward

@@ -40,13 +40,17 @@ def rnn_forward(
     h0 : array, shape (batch, hidden_size)
         The states at the beginning.
     weight_ih : array, shape (hidden_size, input_size)
+        ``W_ih``.
     weight_hh : array, shape (hidden_size, hidden_size)
+        ``W_hh``.
     bias_ih, bias_hh : array, shape (hidden_size,), or None
+        ``b_ih`` and ``b_hh``.
     batch_sizes : tuple of int
         None larger than the one before it.
     is_reverse : bool
         Begin with the last step.
     nonlinearity : {"tanh", "relu"}
+        What the sum is put through.
 
     Returns
     -------
@@ -133,6 +137,7 @@ class RNN(RecurrentLayer):
     num_layers : int, default 1
         Each takes the output of the one before it.
     nonlinearity : {"tanh", "relu"}, default "tanh"
+        What the sum is put through.
     bias : bool, default True
         False leaves ``b_ih`` and ``b_hh`` out.
     batch_first : bool, default False
@@ -227,6 +232,7 @@ class RNNCell(RecurrentCell):
     bias : bool, default True
         False leaves ``b_ih`` and ``b_hh`` out.
     nonlinearity : {"tanh", "relu"}, default "tanh"
+        What the sum is put through.
     device, dtype, rng
         As for :class:`RNN`.
 

@@ -90,6 +90,7 @@ def invert_permutation(permutation: Array | None) -> Array | None:
     Parameters
     ----------
     permutation : array of int, shape (n,), or None
+        Each number from 0 to n - 1 once.
 
     Returns
     -------
@@ -116,6 +117,7 @@ def pack_padded_sequence(
     lengths : sequence of int
         Of every sequence, at least 1; on the host.
     batch_first : bool, default False
+        Whether the batch is the first axis of the input.
     enforce_sorted : bool, default True
         Refuse lengths that rise. False sorts the sequences, equal lengths in their order, for which
         the order is uploaded; layers put states and results back.
@@ -184,9 +186,11 @@ def pad_packed_sequence(
     Parameters
     ----------
     sequence : PackedSequence
+        As a layer or :func:`pack_padded_sequence` returns it.
     batch_first : bool, default False
         Return ``(batch, time, ...)`` in place of ``(time, batch, ...)``.
     padding_value : float, default 0.0
+        Stands where a sequence has ended.
     total_length : int, optional
         Steps of the result, at least as many as the longest sequence has; None takes those.
 
@@ -237,7 +241,9 @@ def pad_sequence(
     batch_first : bool, default False
         Return ``(batch, time, ...)`` in place of ``(time, batch, ...)``.
     padding_value : float, default 0.0
+        Stands where a sequence has ended.
     padding_side : {"right", "left"}, default "right"
+        Where the padding goes.
 
     Returns
     -------
@@ -277,6 +283,7 @@ def unpad_sequence(
     lengths : sequence of int
         Of every sequence; on the host.
     batch_first : bool, default False
+        Whether the batch is the first axis of the input.
 
     Returns
     -------
@@ -324,6 +331,7 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[Array]:
     Parameters
     ----------
     packed_sequences : PackedSequence
+        As a layer or :func:`pack_sequence` returns it.
 
     Returns
     -------

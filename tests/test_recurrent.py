@@ -146,7 +146,7 @@ def test_cells_step_as_layers_do(kind: str, xb_device: Device) -> None:
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("LSTM", {"num_layers": 2, "bidirectional": True}),
+        ("LSTM", {"bidirectional": True}),
         ("LSTM-proj", {"num_layers": 2, "dropout": 0.5}),
         ("GRU", {}),
     ],
@@ -155,17 +155,17 @@ def test_cells_step_as_layers_do(kind: str, xb_device: Device) -> None:
 def test_protocol_of_nested_and_packed_input(
     kind: str, options: Any, form: str, xb_device: Device
 ) -> None:
+    def layer() -> Any:
+        return make(kind, 2, 3, **options, dtype="float32")
+
     def inputs(rng: np.random.Generator) -> Any:
-        x, states = rng.normal(size=(5, 3, 3)), states_for(make(kind, **options), 3, rng)
+        x, states = rng.normal(size=(5, 3, 2)), states_for(layer(), 3, rng)
         if form == "padded":
             return x, states
         lengths = [5, 3, 3] if form == "packed" else LENGTHS
         return rnn.pack_padded_sequence(x, lengths, enforce_sorted=form == "packed"), states
 
-    check_layer(
-        lambda: make(kind, **options, dtype="float32"), inputs, devices=[xb_device],
-        has_batch=False,
-    )  # fmt: skip
+    check_layer(layer, inputs, devices=[xb_device], has_batch=False)
 
 
 def test_protocol_of_packed_input_alone(xb_device: Device) -> None:
@@ -374,6 +374,68 @@ def test_packing_gives_what_pytorch_gives(number: int) -> None:
             assert one is None
         else:
             np.testing.assert_array_equal(np.array(one), other.numpy(), strict=True)
+
+
+# --- every combination of options beside PyTorch ------------------------------------------
+
+FORMS = {"batch": None, "one sequence": None, "packed": [5, 3, 3, 1], "in any order": [3, 1, 5, 3]}
+
+
+@pytest.mark.torch_parity("RNN", "GRU", "LSTM")
+@every_kind
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_every_combination_of_options(
+    kind: str, form: str, bidirectional: bool, num_layers: int
+) -> None:
+    torch = import_torch()
+    with xb.use_device("cpu"):
+        for batch_first, bias, has_states in itertools.product((False, True), repeat=3):
+            options = KINDS[kind] | {
+                "num_layers": num_layers, "bidirectional": bidirectional,
+                "batch_first": batch_first, "bias": bias,
+            }  # fmt: skip
+            compare_with_pytorch(torch, kind.partition("-")[0], options, form, has_states)
+
+
+def compare_with_pytorch(
+    torch: Any, kind: str, options: dict[str, Any], form: str, has_states: bool
+) -> None:
+    """Output, last states and all gradients of one call."""
+    layer = getattr(nn, kind)(3, 4, **options, dtype="float64")
+    module = getattr(torch.nn, kind)(3, 4, **options).double()
+    layer.load_state_dict(module.state_dict())
+    rng, is_single, lengths = np.random.default_rng(0), form == "one sequence", FORMS[form]
+    first = options["batch_first"]
+    x = rng.normal(size=(5, 3) if is_single else (4, 5, 3) if first else (5, 4, 3))
+    states = [s[:, 0] if is_single else s for s in layer.flat(states_for(layer, 4, rng))]
+    tensors = [torch.tensor(array, requires_grad=True) for array in (x, *states)]
+    given, torch_given, packing = x, tensors[0], torch.nn.utils.rnn
+    if lengths:
+        is_sorted = form == "packed"
+        given = rnn.pack_padded_sequence(given, lengths, first, is_sorted)
+        torch_given = packing.pack_padded_sequence(torch_given, lengths, first, is_sorted)
+    hx = (layer.nested(states), layer.nested(tensors[1:])) if has_states else (None, None)
+    (output, ends), saved = layer.forward(given, hx[0])
+    expected, torch_ends = module(torch_given, hx[1])
+    grad = random_like(output, rng)
+    if lengths:
+        expected = expected.data  # of one order, since lengths that are equal are few
+    grads = [grad.data if lengths else grad, *(random_like(s, rng) for s in layer.flat(ends))]
+    wanted = [expected, *layer.flat(torch_ends)]
+    torch.autograd.backward(wanted, [torch.tensor(g) for g in grads])
+    result = layer.backward((grad, layer.nested(grads[1:])), saved)
+    grad_x, grad_states = result if has_states else (result, None)
+    if lengths:
+        grad_x = rnn.pad_packed_sequence(grad_x, first, total_length=5)[0]
+    received = [output.data if lengths else output, *layer.flat(ends), grad_x]
+    received += layer.flat(grad_states) if has_states else []
+    wanted += [t.grad for t in tensors[: None if has_states else 1]]
+    received += [p.grad for p in layer.parameters()]
+    wanted += [p.grad for p in module.parameters()]
+    for one, other in zip(received, wanted, strict=True):
+        np.testing.assert_allclose(np.asarray(one), other.detach().numpy(), rtol=0, atol=1e-12)
 
 
 # --- numbers ------------------------------------------------------------------------------

@@ -48,6 +48,18 @@ WITHOUT_FORMULA = {
         ("xbackprop.nn.upsample.upsample_forward", "xbackprop.nn.upsample.upsample_backward"),
         "taps of seven modes; test_upsample.py compares with loops over outputs and taps",
     ),
+    **dict.fromkeys(
+        (
+            f"xbackprop.nn.recurrent.{kind}.{kind}_{direction}"
+            for kind in ("rnn", "lstm", "gru")
+            for direction in ("forward", "backward")
+        ),
+        "a recursion over time; test_recurrent.py compares it with loops over single sequences",
+    ),
+    **dict.fromkeys(
+        ("xbackprop.ops.packing.pack_rows", "xbackprop.ops.packing.pad_rows"),
+        "a loop over steps; test_recurrent.py says where every element goes",
+    ),
     "xbackprop.nn.losses.ctc.ctc_loss_forward": "a recursion over time; test_losses.py compares it "
     "with the sum over all alignments, one by one",
     "xbackprop.nn.losses.ctc.ctc_loss_backward": "a recursion over time; the rows compare it with "

@@ -509,6 +509,62 @@ REFUSED = [
           ((2, 2), (4,) * n, "expects x of shape (batch, channels, ", RAISES),
           ((2, 2), (4,) * (n + 3), "expects x of shape (batch, channels, ", RAISES),
           ((2, 2), (1, 0, *(4,) * n), "expects no axis but the batch empty", RAISES))),
+    # recurrent layers
+    *((name, arguments, None, error, f"{name} expects {message}", RAISES)
+      for name in ("RNN", "LSTM", "GRU") for arguments, error, message in (
+          ((0, 4), ValueError, "input_size >= 1; got 0"),
+          ((3, 0), ValueError, "hidden_size >= 1; got 0"),
+          ((3, 4, 0), ValueError, "num_layers >= 1; got 0"),
+          ((3.0, 4), TypeError, "input_size to be an int; got float"),
+          ((3, "4"), TypeError, "hidden_size to be an int; got str"))),
+    *((name, arguments, None, error, f"{name} expects {message}", RAISES)
+      for name in ("LSTM", "GRU") for arguments, error, message in (
+          ((3, 4, 1, 1), TypeError, "bias to be a bool; got int"),
+          ((3, 4, 1, True, 0), TypeError, "batch_first to be a bool; got int"),
+          ((3, 4, 2, True, False, 1.5), ValueError, "dropout between 0 and 1; got 1.5"),
+          ((3, 4, 2, True, False, -0.1), ValueError, "dropout between 0 and 1; got -0.1"),
+          ((3, 4, 2, True, False, True), ValueError, "dropout between 0 and 1; got True"),
+          ((3, 4, 2, True, False, "a"), TypeError, "dropout to be a number; got str"))),
+    ("RNN", (3, 4, 1, "sigmoid"), None, ValueError,
+     "RNN expects nonlinearity 'tanh' or 'relu'; got 'sigmoid'", RAISES),
+    ("RNNCell", (4, 4, True, "sigmoid"), None, ValueError,
+     "RNNCell expects nonlinearity 'tanh' or 'relu'; got 'sigmoid'", RAISES),
+    *((name, (4, 4, 1, True, False, 0.5), None, ValueError,
+       f"{name} puts dropout=0.5 between layers, and has one. Take num_layers > 1, or put", WARNS)
+      for name in ("LSTM", "GRU")),
+    ("RNN", (4, 4, 1, "tanh", True, False, 0.5), None, ValueError, "puts dropout=0.5 between",
+     WARNS),
+    *(("LSTM", (3, 4, 1, True, False, 0.0, False, size), None, ValueError,
+       f"LSTM expects proj_size {message}; got {size}", RAISES)
+      for size, message in ((4, "< hidden_size=4"), (5, "< hidden_size=4"), (-1, ">= 0"))),
+    *((name, (3, 4), [shape], ValueError,
+       f"{name} expects x of shape (time, batch, 3) or (time, 3), or a PackedSequence; got",
+       RAISES) for name in ("RNN", "LSTM", "GRU")
+      for shape in ((), (3,), (2, 4), (5, 2, 4), (1, 5, 2, 3))),
+    ("GRU", (3, 4, 1, True, True), [(5, 2, 4)], ValueError,
+     "GRU expects x of shape (batch, time, 3) or (time, 3)", RAISES),
+    *((name, (3, 4), [shape], ValueError,
+       f"{name} expects at least one step; got x of shape {shape}", RAISES)
+      for name in ("RNN", "LSTM", "GRU") for shape in ((0, 2, 3), (0, 3))),
+    ("GRU", (3, 4, 1, True, True), [(2, 0, 3)], ValueError, "expects at least one step", RAISES),
+    *((name, (3, 4), [(5, 2, 3), shape], ValueError,
+       f"{name} expects h_0 of shape (1, 2, 4); got {shape}", RAISES)
+      for name in ("RNN", "GRU") for shape in ((1, 3, 4), (2, 2, 4), (1, 2, 3), (2, 4), (1, 1, 4))),
+    *((name, (3, 4), [(5, 3), shape], ValueError,
+       f"{name} expects h_0 of shape (1, 4); got {shape}", RAISES)
+      for name in ("RNN", "GRU") for shape in ((1, 1, 4), (2, 4), (1, 3), (4,))),
+    *((name, arguments, None, error, f"{name} expects {message}", RAISES)
+      for name in ("RNNCell", "LSTMCell", "GRUCell") for arguments, error, message in (
+          ((-1, 4), ValueError, "input_size >= 0; got -1"),
+          ((3, -4), ValueError, "hidden_size >= 0; got -4"),
+          ((3.0, 4), TypeError, "input_size to be an int; got float"))),
+    *((name, (3, 4), [shape], ValueError,
+       f"{name} expects x of shape (batch, 3) or (3,); got {shape}", RAISES)
+      for name in ("RNNCell", "LSTMCell", "GRUCell")
+      for shape in ((), (4,), (2, 4), (1, 2, 3))),
+    *((name, (3, 4), shapes, ValueError, f"{name} expects h_0 of shape", RAISES)
+      for name in ("RNNCell", "GRUCell")
+      for shapes in ([(2, 3), (3, 4)], [(2, 3), (2, 3)], [(2, 3), (4,)], [(3,), (1, 4)])),
 ]  # fmt: skip
 
 every_row = pytest.mark.parametrize(
@@ -576,6 +632,7 @@ FLOAT_LAYERS = {
     "FractionalMaxPool2d": (1, 1), "FractionalMaxPool3d": (1, 1),
     **{f"LPPool{n}d": (2, 1) for n in (1, 2, 3)},
     **dict.fromkeys("Upsample UpsamplingNearest2d UpsamplingBilinear2d".split(), (2,)),
+    **dict.fromkeys("RNN LSTM GRU RNNCell LSTMCell GRUCell".split(), (2, 2)),
     "PixelShuffle": (1,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
     "ConstantPad2d": (1, 0), **dict.fromkeys(
         "ZeroPad2d ReflectionPad2d ReplicationPad2d CircularPad2d".split(), (1,)),

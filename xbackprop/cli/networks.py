@@ -132,7 +132,8 @@ def _make_gpt(
     sizes = (options.layers or 1, options.heads or 1, options.width or 1)
     if sizes[2] % sizes[1]:
         raise CommandError(f"--heads {sizes[1]}: expected a divisor of the width, {sizes[2]}")
-    return [nn.GPT(outputs, *sample_shape, *sizes, options.dropout, rng=rng)]
+    (context,) = sample_shape
+    return [nn.GPT(outputs, context, *sizes, options.dropout, rng=rng)]
 
 
 _MAKERS: dict[str, Callable[..., list[nn.Module]]] = {

@@ -303,8 +303,8 @@ def _make_parser() -> LineParser:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data", metavar="DATA",
-        help="digits (default), mnist-5k, a .csv file with a header row, or an .npz file with X, y\n"
-        "(for a gpt: shakespeare, which is its default, or a .txt file)",
+        help="digits (default), mnist-5k, a .csv file with a header row, an .npz file with X, y;\n"
+        "for a gpt: shakespeare (its default), or a .txt file",
     )  # fmt: skip
     data.add_argument("--target", metavar="COLUMN", help="what to predict; required for a CSV file")
     data.add_argument(

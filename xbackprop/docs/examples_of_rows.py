@@ -16,6 +16,7 @@ import numpy as np
 
 import xbackprop as xb
 from xbackprop.docs.entries import Entry, issubclass_of
+from xbackprop.testing.structures import leaves
 
 MOST_NUMBERS = 40  # that an example writes out
 
@@ -37,7 +38,7 @@ def shapes_of(entry: Entry) -> list[tuple[str, str]]:
     for case in rows_of_layers().get(entry.name, ()):
         inputs = arrays_of(case)
         output = case.make()(*inputs)
-        outputs = output if isinstance(output, tuple) else (output,)
+        outputs = [array for _, array in leaves(output, "")]
         pair = tuple(", ".join(describe(array) for array in part) for part in (inputs, outputs))
         found.append((pair[0], pair[1]))
     return list(dict.fromkeys(found))

@@ -150,6 +150,7 @@ from xbackprop.nn.pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
+from xbackprop.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from xbackprop.nn.reshape import Flatten, Unflatten
 from xbackprop.nn.resnet import BasicBlock, ResNet
 from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
@@ -271,6 +272,13 @@ __all__ = [
     # embeddings
     "Embedding",
     "EmbeddingBag",
+    # recurrent layers
+    "RNN",
+    "LSTM",
+    "GRU",
+    "RNNCell",
+    "LSTMCell",
+    "GRUCell",
     # distances
     "CosineSimilarity",
     "PairwiseDistance",

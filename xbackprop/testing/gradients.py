@@ -12,6 +12,7 @@ from xbackprop.backend.array_module import Array
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.initializers import RandomSource, as_generator
 from xbackprop.module import Module, Parameter
+from xbackprop.nn.utils.rnn import PackedSequence
 from xbackprop.testing.structures import (
     BufferSnapshot,
     backward_of_all_inputs,
@@ -170,12 +171,14 @@ class _Call:
     def _input_pairs(
         self, position: int, name: str, result: Any
     ) -> list[tuple[_Subject, np.ndarray | None]]:
-        found = dict(leaves(result, name))
+        found, given = dict(leaves(result, name)), self.inputs[position]
         pairs: list[tuple[_Subject, np.ndarray | None]] = []
-        for path, leaf in leaves(self.inputs[position], name):
+        for path, leaf in leaves(given, name):
             gradient = found.get(path)
             if not is_float(leaf):
-                if gradient is not None:
+                # A packed sequence's gradient is packed as it was: the indices go with it.
+                goes_along = gradient is leaf and isinstance(given, PackedSequence)
+                if gradient is not None and not goes_along:
                     raise AssertionError(
                         f"{self.layer}: {path} is not of a float dtype, so its gradient is None; "
                         f"got {type(gradient).__name__}"

@@ -10,12 +10,17 @@ from xbackprop.backend.array_module import Array, is_array
 from xbackprop.backend.device import CPU, Device, device_of
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Module, Saved
+from xbackprop.nn.utils.rnn import PackedSequence
 
 
 def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield every leaf of nested tuples, lists, dicts and ``saved`` with a name for messages."""
     if isinstance(value, Saved):
         yield from leaves(value.content, name)
+    elif isinstance(value, PackedSequence):  # its sizes are plain numbers that nothing changes
+        yield f"{name}.data", value.data
+        yield f"{name}.sorted_indices", value.sorted_indices
+        yield f"{name}.unsorted_indices", value.unsorted_indices
     elif isinstance(value, Mapping):
         for key, part in value.items():
             yield from leaves(part, f"{name}[{key!r}]")
@@ -35,6 +40,9 @@ def arrays(value: Any, name: str) -> dict[str, Array]:
 
 def transform(value: Any, function: Callable[[Any], Any]) -> Any:
     """Return the same nesting with ``function`` applied to every leaf."""
+    if isinstance(value, PackedSequence):
+        data, indices = function(value.data), map(function, value[2:])
+        return PackedSequence(data, value.batch_sizes, *indices)
     if isinstance(value, (tuple, list)):
         parts = [transform(part, function) for part in value]
         if hasattr(value, "_fields"):
@@ -63,7 +71,7 @@ def backward_of_all_inputs(
     if "all_inputs" in inspect.signature(module.backward).parameters:
         options["all_inputs"] = True
     result = module.backward(grad_output, saved, keep=keep, **options)  # type: ignore[call-arg]
-    if count == 1 and not isinstance(result, tuple):
+    if count == 1 and type(result) is not tuple:  # a packed sequence is one input
         return [result]
     if not isinstance(result, tuple) or len(result) != count:
         got = f"{len(result)} of them" if isinstance(result, tuple) else type(result).__name__

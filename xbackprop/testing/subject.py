@@ -48,7 +48,7 @@ class Subject:
     def host_inputs(self, dtype: Any = np.float32, *, draw: int = 0) -> list[Any]:
         """Return inputs; the same ones for the same ``draw``."""
         made = self._make_inputs(np.random.default_rng([self._seed, draw]))
-        inputs = list(made) if isinstance(made, tuple) else [made]
+        inputs = list(made) if type(made) is tuple else [made]
         return transform(inputs, lambda leaf: leaf.astype(dtype) if is_float(leaf) else leaf)
 
     def inputs(self, dtype: Any = np.float32, *, draw: int = 0) -> list[Any]:

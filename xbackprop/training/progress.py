@@ -25,6 +25,9 @@ class Progress(Protocol):
     def on_epoch(self, metrics: EpochMetrics) -> None:
         """Take note of an epoch's end."""
 
+    def note(self, lines: list[str]) -> None:
+        """Show some lines between the epochs."""
+
 
 def show_progress(epochs: int, stream: TextIO | None = None) -> Progress:
     """Return a live bar where there are a terminal and rich, and plain lines everywhere else.

@@ -1,0 +1,95 @@
+"""Walking along sequences: which rows make a step, and what all steps do at once.
+
+The rows of all sequences lie one step after the other, ``batch_sizes[t]`` of them at step ``t``:
+those of the sequences that are that long, which come longest first. So the sequences of a step are
+always the first ones, and one loop serves padded and packed input in both directions: it keeps a
+state for every sequence and changes the first ``batch_sizes[t]``. Forward in time, the others have
+ended and keep what they ended with; backward in time they have not begun and keep their initial
+state.
+"""
+
+from typing import NamedTuple
+
+from xbackprop.backend.array_module import Array, get_array_module
+
+
+class Wanted(NamedTuple):
+    """Which gradients a backward computes; the others are None."""
+
+    x: bool = True
+    states: bool = True
+    weight_ih: bool = True
+    weight_hh: bool = True
+    bias_ih: bool = True
+    bias_hh: bool = True
+    weight_hr: bool = True
+
+
+EVERYTHING = Wanted()
+
+
+def steps(batch_sizes: tuple[int, ...], is_reverse: bool) -> list[tuple[int, int, int]]:
+    """Return first row, end and number of rows of every step, in the order of computation."""
+    walk, start = [], 0
+    for count in batch_sizes:
+        walk.append((start, start + count, count))
+        start += count
+    return walk[::-1] if is_reverse else walk
+
+
+def states_before(
+    initial: Array, states: Array, batch_sizes: tuple[int, ...], is_reverse: bool
+) -> Array:
+    """Return, row by row, the state that a step found; ``states`` are those that it left."""
+    before, state = get_array_module(states).empty_like(states), initial.copy()
+    for start, stop, count in steps(batch_sizes, is_reverse):
+        before[start:stop] = state[:count]
+        state[:count] = states[start:stop]
+    return before
+
+
+def gradient_at_end(grad_state: Array | None, like: Array) -> Array:
+    """Return the gradient of the last states in an array of its own; an unused one is zeros."""
+    if grad_state is None:
+        return get_array_module(like).zeros_like(like)
+    return grad_state.astype(like.dtype)  # a copy, in this machine's byte order
+
+
+def input_products(
+    x: Array, weight_ih: Array, bias_ih: Array | None, bias_hh: Array | None
+) -> Array:
+    """Return ``x W_ih^T + b_ih + b_hh`` of all steps as one product."""
+    products = x.dot(weight_ih.T)
+    if bias_ih is not None:
+        products += bias_ih if bias_hh is None else bias_ih + bias_hh
+    return products
+
+
+def sigmoid_in_place(values: Array) -> None:
+    """Replace numbers by ``1 / (1 + exp(-x))``; where ``exp`` overflows, that is 0."""
+    xp = get_array_module(values)
+    xp.negative(values, out=values)
+    xp.exp(values, out=values)
+    values += 1
+    xp.reciprocal(values, out=values)
+
+
+def products_backward(
+    grad_input_side: Array,
+    grad_hidden_side: Array,
+    x: Array,
+    hidden_before: Array,
+    weight_ih: Array,
+    wanted: Wanted,
+) -> tuple[Array | None, Array | None, Array | None, Array | None, Array | None]:
+    """Return the gradients of ``x``, both weights and both biases, each one product over all steps.
+
+    The first two arguments are the gradients of ``W_ih x + b_ih`` and of ``W_hh h + b_hh``.
+    """
+    return (
+        grad_input_side.dot(weight_ih) if wanted.x else None,
+        grad_input_side.T.dot(x) if wanted.weight_ih else None,
+        grad_hidden_side.T.dot(hidden_before) if wanted.weight_hh else None,
+        grad_input_side.sum(axis=0) if wanted.bias_ih else None,
+        grad_hidden_side.sum(axis=0) if wanted.bias_hh else None,
+    )

@@ -95,6 +95,7 @@ from xbackprop.nn.losses import (
     PoissonNLLLoss,
     SmoothL1Loss,
     SoftMarginLoss,
+    TokenCrossEntropyLoss,
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
@@ -292,6 +293,7 @@ __all__ = [
     "SmoothL1Loss",
     "HuberLoss",
     "CrossEntropyLoss",
+    "TokenCrossEntropyLoss",
     "NLLLoss",
     "KLDivLoss",
     "BCELoss",

@@ -96,6 +96,7 @@ from xbackprop.nn.losses import (
     PoissonNLLLoss,
     SmoothL1Loss,
     SoftMarginLoss,
+    TokenCrossEntropyLoss,
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
@@ -302,6 +303,7 @@ __all__ = [
     "SmoothL1Loss",
     "HuberLoss",
     "CrossEntropyLoss",
+    "TokenCrossEntropyLoss",
     "NLLLoss",
     "KLDivLoss",
     "BCELoss",

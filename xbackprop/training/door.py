@@ -8,7 +8,7 @@ from xbackprop.backend.array_module import Array, is_device_array
 from xbackprop.backend.device import Device, resolve_device
 from xbackprop.backend.transfer import to_device
 from xbackprop.data.arrays import as_host_array, is_float_dtype
-from xbackprop.nn import CrossEntropyLoss, Module, NLLLoss
+from xbackprop.nn import CrossEntropyLoss, Module, NLLLoss, TokenCrossEntropyLoss
 from xbackprop.nn.losses import check_class_indices
 from xbackprop.training.metrics import count_classes
 
@@ -54,8 +54,10 @@ class Door:
             return
         classes = count_classes(self.model)
         labels = np.asarray(y)
-        # With further axes the classes lie along axis 1, where only the loss can count them.
-        if classes is not None and labels.dtype.kind in "iu" and labels.ndim <= 1:
+        # With further axes the classes lie along axis 1, where only the loss can count them; those
+        # of tokens are last, where the last layer has them.
+        are_last = labels.ndim <= 1 or isinstance(self.loss_fn, TokenCrossEntropyLoss)
+        if classes is not None and labels.dtype.kind in "iu" and are_last:
             name = type(self.loss_fn).__name__
             check_class_indices(name, labels, classes, self.loss_fn.ignore_index)
 

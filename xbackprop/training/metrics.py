@@ -27,6 +27,7 @@ from xbackprop.nn import (
     Softmax,
     Softmax2d,
     Softmin,
+    TokenCrossEntropyLoss,
 )
 from xbackprop.nn.activations import Elementwise
 from xbackprop.nn.randomness import RandomLayer
@@ -151,7 +152,9 @@ def _count(loss_fn: Module, target: Array) -> tuple[Any, Any]:
     if not isinstance(loss_fn, (CrossEntropyLoss, NLLLoss)):
         return (len(target) if target.ndim else 1), target.size
     if target.dtype.kind == "f":  # probabilities of the classes
-        return (len(target) if target.ndim > 1 else 1), target.size // target.shape[_axis(target)]
+        return (len(target) if target.ndim > 1 else 1), target.size // target.shape[
+            _axis(loss_fn, target)
+        ]
     counted = target != loss_fn.ignore_index
     weight = dict(loss_fn.own_buffers(persistent=True)).get("weight")
     answers = counted.sum()
@@ -162,8 +165,10 @@ def _count(loss_fn: Module, target: Array) -> tuple[Any, Any]:
     return xp.where(one_hot & xp.expand_dims(counted, -1), weight, 0).sum(), answers
 
 
-def _axis(scores: Array) -> int:
+def _axis(loss_fn: Module, scores: Array) -> int:
     """Return the axis along which the classes lie."""
+    if isinstance(loss_fn, TokenCrossEntropyLoss):
+        return -1
     return 1 if scores.ndim > 1 else 0
 
 
@@ -182,9 +187,10 @@ def count_correct(loss_fn: Module, output: Array, target: Array) -> Array | None
     array of int64, shape (), or None
     """
     if isinstance(loss_fn, _OF_CLASSES):
+        axis = _axis(loss_fn, output)
         if target.dtype.kind == "f":  # probabilities: the likeliest class is the right one
-            return (output.argmax(axis=_axis(output)) == target.argmax(axis=_axis(target))).sum()
-        is_right = output.argmax(axis=_axis(output)) == target
+            return (output.argmax(axis=axis) == target.argmax(axis=axis)).sum()
+        is_right = output.argmax(axis=axis) == target
         if isinstance(loss_fn, (CrossEntropyLoss, NLLLoss)):
             is_right = is_right & (target != loss_fn.ignore_index)
         return is_right.sum()

@@ -8,10 +8,12 @@ from layer_cases.losses.distances import DISTANCES
 from layer_cases.losses.likelihood import LIKELIHOOD
 from layer_cases.losses.margins import MARGINS
 from layer_cases.losses.regression import REGRESSION
+from layer_cases.losses.tokens import TOKENS
 
 LOSSES = [
     *REGRESSION,
     *CROSS_ENTROPY,
+    *TOKENS,
     *CLASSES,
     *BINARY,
     *LIKELIHOOD,

@@ -15,6 +15,7 @@ from xbackprop.nn.losses.multi_margin import MultiLabelMarginLoss, MultiMarginLo
 from xbackprop.nn.losses.multilabel import FocalLoss, MultiLabelSoftMarginLoss
 from xbackprop.nn.losses.nll import NLLLoss
 from xbackprop.nn.losses.squared import HalfSquaredError, MSELoss
+from xbackprop.nn.losses.token_cross_entropy import TokenCrossEntropyLoss
 from xbackprop.nn.losses.triplet import TripletMarginLoss, TripletMarginWithDistanceLoss
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "PoissonNLLLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
+    "TokenCrossEntropyLoss",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "check_class_indices",

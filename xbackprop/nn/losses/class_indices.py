@@ -49,15 +49,23 @@ def one_hot_and_weight(
 
 
 def check_class_target(
-    loss: Module, scores: Array, target: Array, ignore_index: int | None = None
+    loss: Module,
+    scores: Array,
+    target: Array,
+    ignore_index: int | None = None,
+    *,
+    axis: int | None = None,
 ) -> None:
-    """Check the shapes, dtype and, on the host, the range of class indices."""
+    """Check the shapes, dtype and, on the host, the range of class indices.
+
+    ``axis`` is that of the classes; None is :func:`class_axis`.
+    """
     name = describe_layer(loss)
     if target.dtype.kind not in "iu":
         raise TypeError(f"{name} expects integer class indices as target; got {target.dtype}")
     if scores.ndim == 0:
         raise ValueError(f"{name} expects logits of shape (batch, classes); got ()")
-    axis = class_axis(scores)
+    axis = class_axis(scores) if axis is None else axis % scores.ndim
     expected = scores.shape[:axis] + scores.shape[axis + 1 :]
     if target.shape != expected:
         raise ValueError(

@@ -33,8 +33,8 @@ def attention(x: np.ndarray, W: dict[str, np.ndarray]) -> tuple[np.ndarray, Any]
 def attention_backward(g: np.ndarray, saved: Any, W: dict[str, np.ndarray]) -> tuple[Any, Any]:
     """Return dLoss/dx and dLoss/dW from g = dLoss/dy: the forward, from its last line to its first.
 
-    y = m W_o with m = p v: dm = g W_o^T, dW_o = m^T g, then dv = p^T dm and dp = dm v^T. In a row of
-    softmax every score lowers the others: dp_i/ds_j = p_i (1 if i = j, else 0) - p_i p_j, therefore
+    y = m W_o with m = p v: dm = g W_o^T, dW_o = m^T g, then dv = p^T dm and dp = dm v^T. In a row
+    of softmax a score lowers the others: dp_i/ds_j = p_i (1 if i = j, else 0) - p_i p_j, therefore
     ds = p (dp - sum(dp p)). The scores are a product: dq = ds k / sqrt(d), dk = ds^T q / sqrt(d).
     x was used three times, and the three gradients add up.
     """
@@ -48,7 +48,7 @@ def attention_backward(g: np.ndarray, saved: Any, W: dict[str, np.ndarray]) -> t
 
 
 def block(x: np.ndarray, W: dict[str, np.ndarray]) -> tuple[np.ndarray, Any]:
-    """Return y = h + relu(h W_1) W_2 with h = x + attention(x): each sum has a way past its part."""
+    """Return y = h + relu(h W_1) W_2 with h = x + attention(x): each sum leaves a way past."""
     added, attended = attention(x, W)
     h = x + added
     hidden = np.maximum(h @ W["1"], 0)
@@ -98,7 +98,7 @@ def main(steps: int = 150) -> None:
         loss, _ = step(x, y)
         if number % 50 == 0:
             written = tokenizer.decode(list(model.generate(ids[:2], 40, temperature=0)))
-            print(f"step {number:3d}  Loss {float(loss):.4f}  to{written!r}")
+            print(f"step {number:3d}  Loss {float(loss):.4f}  {TEXT[:2]}|{written}")
         optimizer.step()
 
 

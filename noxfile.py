@@ -176,13 +176,19 @@ def reliability(session: nox.Session) -> None:
     session.run("python", "-m", "reliability.table", env=env)
 
 
-@nox.session
+@torch_session
 def accuracy(session: nox.Session) -> None:
-    """Train on well-known data from the command line; write the figures that README quotes."""
-    session.install(".[cli,mnist]")
-    out = os.path.join("tests", "accuracy", "results", "images.json")
+    """Train on well-known data, `-- images` from the command line, `-- gpt` beside PyTorch.
+
+    Writes the figures that README quotes.
+    """
+    session.install(".[cli,mnist]", TORCH)
+    results = Path("tests", "accuracy", "results")
     env = {"PYTHONPATH": "tests"}
-    session.run("python", "-m", "accuracy.images", "--out", out, env=env)
+    for part in session.posargs or ("images", "gpt"):
+        picture = ["--picture", str(Path(".github", "gpt.png"))] if part == "gpt" else []
+        out = str(results / f"{part}.json")
+        session.run("python", "-m", f"accuracy.{part}", "--out", out, *picture, env=env)
     session.run("python", "-m", "accuracy.table", env=env)
 
 

@@ -7,14 +7,14 @@ from typing import Any
 from readme_section import write_section
 
 RESULTS = Path(__file__).with_name("results")
-SECTION = ("accuracy", "accuracy")
+SECTIONS = {"images": ("accuracy", "accuracy"), "gpt": ("gpt", "accuracy")}
 
 
-def read_results() -> dict[str, Any]:
-    return json.loads((RESULTS / "images.json").read_text(encoding="utf-8"))
+def read_results(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def render(document: dict[str, Any]) -> str:
+def render_images(document: dict[str, Any]) -> str:
     """Return the Markdown between the two marks: a row for each data set and network."""
     lines = ["| `--data` | `--model` | test accuracy of each seed (%) | seconds | bar |"]
     lines.append("|---|---|---|---|---|")
@@ -22,9 +22,30 @@ def render(document: dict[str, Any]) -> str:
         accuracy = ", ".join(f"{100 * value:.2f}" for value in row["test_accuracy"])
         seconds = ", ".join(f"{value:.0f}" for value in row["seconds"])
         lines.append(f"| {row['data']} | {row['model']} | {accuracy} | {seconds} | {bar(row)} |")
+    return "\n".join([*lines, "", where(document), ""])
+
+
+def render_gpt(document: dict[str, Any]) -> str:
+    """Return the Markdown between the two marks: both libraries, and the ratio."""
+    lines = ["| | steps | seconds of training | validation loss (nats a character) |"]
+    lines.append("|---|---|---|---|")
+    for name, side in document["sides"].items():
+        loss = f"{side['validation_loss']:.4f}"
+        lines.append(f"| {name} | {document['steps']:,} | {side['seconds']:.0f} | {loss} |")
+    verdict = "met" if document["is_met"] else "missed"
+    ratio = f"Ratio of the losses {document['ratio']:.4f}; bar at most 1.02: {verdict}."
+    return "\n".join([*lines, "", f"{ratio} {where(document)}", ""])
+
+
+RENDER = {"images": render_images, "gpt": render_gpt}
+
+
+def where(document: dict[str, Any]) -> str:
     found = document["environment"]
-    where = f"Python {found['python']}, NumPy {found['numpy']}, {found['cores']} cores, no GPU"
-    return "\n".join([*lines, "", f"Measured on {where}.", ""])
+    versions = f"Python {found['python']}, NumPy {found['numpy']}"
+    if "torch" in found:
+        versions += f", PyTorch {found['torch']}"
+    return f"Measured on {versions}, {found['cores']} cores, no GPU."
 
 
 def bar(row: dict[str, Any]) -> str:
@@ -35,4 +56,5 @@ def bar(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    write_section(*SECTION, render(read_results()))
+    for name, section in SECTIONS.items():
+        write_section(*section, RENDER[name](read_results(name)))

@@ -97,6 +97,13 @@ def _load_text(options: TrainOptions) -> TextSplit:
         vocab_size=options.vocab_size,
         context_length=options.context or 1,
     )
+    if options.prompt is not None:
+        try:
+            is_empty = not len(corpus.tokenizer.encode(options.prompt))
+        except ValueError as error:
+            raise CommandError(f"--prompt: {error}") from error
+        if is_empty:
+            raise CommandError("--prompt: expected a text; got an empty one. Leave it out")
     parts = (corpus.x_train, corpus.y_train, corpus.x_test, corpus.y_test)
     return TextSplit(*parts, None, (), corpus.name, corpus.tokenizer)
 

@@ -35,7 +35,7 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "resnet": {"channels": (16,), "epochs": 8, "batch_size": 32, "schedule": "cosine"},
     "gpt": {
-        "data": "shakespeare", "preset": "nano", "tokens": "char", "prompt": "\n",
+        "data": "shakespeare", "preset": "nano", "tokens": "char",
         "epochs": 3, "batch_size": 8, "schedule": "cosine", "warmup": 100,
         "optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 1.0, "sample_every": 500,
     },
@@ -121,7 +121,7 @@ class TrainOptions:
     vocab_size : int or None
         Of ``bpe``.
     prompt : str or None
-        What the texts that are printed meanwhile begin with.
+        What the texts that are printed meanwhile begin with; None is an empty line.
     sample_every : int or None
         Updates between two of those.
     activation, optimizer, schedule : str

@@ -11,7 +11,7 @@ import numpy as np
 
 import xbackprop
 from xbackprop.backend.device import DeviceChoice
-from xbackprop.cli.datasets import NAMES, data_config, describe_split
+from xbackprop.cli.datasets import NAMES, TextSplit, data_config, describe_split
 from xbackprop.cli.devices import describe_device
 from xbackprop.cli.networks import (
     describe_network,
@@ -129,6 +129,7 @@ def build_run(
     weights_rng, order_rng = np.random.default_rng(options.seed).spawn(2)
     model = make_network(split.x_train.shape[1:], options, task, weights_rng)
     optimizer = make_optimizer(model, options, task)
+    lr = float(optimizer.param_groups[0]["lr"])  # a schedule that rises begins with less
     trainer = Trainer(
         model,
         task.make_loss(),
@@ -143,7 +144,7 @@ def build_run(
     used: dict[str, Any] = {
         "data": options.data if options.data in NAMES else str(Path(options.data).resolve()),
         "loss": task.loss_name,
-        "lr": float(optimizer.param_groups[0]["lr"]),
+        "lr": lr,
         "device": str(choice.device),
     }
     folder = find_folder()
@@ -215,6 +216,7 @@ def make_config(run: Run) -> dict[str, Any]:
                 for key, value in trainer.optimizer.param_groups[0].items()
                 if key != "params"
             },
+            "lr": options.lr,
         },
     }
 
@@ -257,7 +259,8 @@ def describe_run(run: Run) -> list[str]:
         f"batches of {_describe_batch(options)}, {options.epochs} epochs, seed {options.seed}",
         f"device    {describe_device(run.choice)}",
     ]
-    hint = None if options.standardize else _describe_scale(run)
+    is_plain = not options.standardize and not isinstance(run.split, TextSplit)
+    hint = _describe_scale(run) if is_plain else None
     return [*lines, f"hint      {hint}; --standardize brings it to 1"] if hint else lines
 
 

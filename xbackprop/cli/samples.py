@@ -6,6 +6,7 @@ import numpy as np
 
 from xbackprop.cli.datasets import TextSplit
 from xbackprop.cli.run import Run
+from xbackprop.data.tokenizers import Tokenizer
 
 _LENGTH, _TEMPERATURE = 160, 0.8
 
@@ -33,11 +34,37 @@ def sample_lines(run: Run) -> list[str]:
     """
     model: Any = run.trainer.model
     split: Any = run.split
-    prompt = run.options.prompt or "\n"
+    ids = encode_prompt(split.tokenizer, run.options.prompt)
     # A stream of its own: the order of the data must not depend on what is shown.
     rng = np.random.default_rng([run.options.seed, run.trainer.steps])
-    ids = split.tokenizer.encode(prompt)
     drawn = model.generate(ids, _LENGTH, temperature=_TEMPERATURE, rng=rng)
     text = split.tokenizer.decode([*ids, *drawn]).strip("\n")
     heading = f"step {run.trainer.steps} writes"
     return [heading, *(f"  | {line}" for line in text.splitlines())]
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str | None) -> np.ndarray:
+    """Return the tokens of a prompt; None is an empty line, or the first token where there is none.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+        Of the model.
+    prompt : str or None
+        What a text begins with.
+
+    Returns
+    -------
+    numpy.ndarray of int64
+
+    Raises
+    ------
+    ValueError
+        For a prompt that the tokenizer does not know.
+    """
+    try:
+        return tokenizer.encode("\n" if prompt is None else prompt)
+    except ValueError:
+        if prompt is None:
+            return np.zeros(1, dtype=np.int64)
+        raise

@@ -11,6 +11,7 @@ from typing import Any
 import xbackprop as xb
 from xbackprop.cli.errors import CommandError
 from xbackprop.cli.parser import LineParser, number_from_zero, positive_number, whole_number
+from xbackprop.cli.samples import encode_prompt
 from xbackprop.data import DataError, tokenizer_from_config
 from xbackprop.training import CheckpointError
 
@@ -43,7 +44,7 @@ def read_arguments(words: Sequence[str]) -> dict[str, Any]:
     )
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, fake, fake:N")
     parser.add_argument("model", metavar="MODEL", help="a run folder, or a model.safetensors")
-    defaults = {"prompt": "\n", "length": 300, "temperature": 0.8, "seed": 0, "device": None}
+    defaults = {"prompt": None, "length": 300, "temperature": 0.8, "seed": 0, "device": None}
     return {**defaults, "top_k": None, "top_p": None, **vars(parser.read(words))}
 
 
@@ -67,7 +68,7 @@ def main(words: Sequence[str] | None = None) -> int:
         model, tokenizer = load(given["model"], given["device"])
         drawing = {name: given[name] for name in ("temperature", "top_k", "top_p")}
         try:
-            ids = [int(token) for token in tokenizer.encode(given["prompt"])]
+            ids = encode_prompt(tokenizer, given["prompt"]).tolist()
             tokens = model.generate(ids, given["length"], rng=given["seed"], **drawing)
             shown = tokenizer.decode(ids)
             print(shown, end="", flush=True)

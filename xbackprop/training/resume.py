@@ -88,6 +88,7 @@ def _identity(trainer: "Trainer") -> dict[str, Any]:
         "scheduler_type": None if scheduler is None else type(scheduler).__name__,
         "scheduler_interval": trainer.scheduler_interval,
         "accumulation_steps": trainer.stepper.group.every,
+        "clip_norm": trainer.stepper.clip_norm,
     }
 
 
@@ -145,7 +146,7 @@ def _check_same(trainer: "Trainer", state: State) -> None:
     """Refuse a file of another network, loss, optimizer or schedule, and name what differs."""
     if state.training is None:
         raise ValueError("it holds a model and no run; use xbackprop.load, or Trainer.save")
-    training = state.training
+    training = {"clip_norm": None, **state.training}  # files from before it have none
     here = {
         "network": trainer.model.config(),
         "optimizer": type(trainer.optimizer).__name__,

@@ -1,10 +1,12 @@
 """One update after the other: accumulation, and what to do about a loss that is no number."""
 
+import math
+import numbers
 from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module, is_device_array
 from xbackprop.module import Module, as_one_call, updates_stay_finite, withhold_updates
-from xbackprop.optim import Optimizer
+from xbackprop.optim import Optimizer, clip_grad_norm_
 from xbackprop.training.accumulation import Accumulation
 from xbackprop.training.gradients import forward_backward
 
@@ -24,7 +26,7 @@ class Stepper:
 
     Parameters
     ----------
-    model, loss_fn, optimizer, accumulation_steps, on_nan, check_every
+    model, loss_fn, optimizer, accumulation_steps, on_nan, check_every, clip_norm
         See :class:`xbackprop.Trainer`.
     scheduler : object with ``step()``, or None
         Called after every update.
@@ -49,6 +51,7 @@ class Stepper:
         on_nan: str,
         check_every: int | None,
         scheduler: Any = None,
+        clip_norm: float | None = None,
     ) -> None:
         for name, number in (
             ("check_every", 1 if check_every is None else check_every),
@@ -64,6 +67,7 @@ class Stepper:
         self.on_nan = on_nan
         self.check_every = check_every
         self.scheduler = scheduler
+        self.clip_norm = None if clip_norm is None else _checked_norm(clip_norm)
         self.group = Accumulation(loss_fn, accumulation_steps)
         self.steps = 0
         self.epochs = 0
@@ -161,11 +165,29 @@ class Stepper:
         self._update(loss)
 
     def _update(self, loss: Any) -> None:
+        if self.clip_norm is not None:
+            loss = self._clip(loss, self.clip_norm)
         self.optimizer.step(loss=loss)
         withhold_updates(self.optimizer.last_finite)
         self.steps += 1
         if self.scheduler is not None:
             self.scheduler.step()
+
+    def _clip(self, loss: Any, max_norm: float) -> Any:
+        """Clip the gradients of the update; return the loss, NaN for it where they have no norm.
+
+        Of gradients whose norm overflows clipping leaves zeros, which would pass for good ones.
+        """
+        updated = [
+            parameter
+            for group in self.optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.requires_grad and parameter.has_grad
+        ]
+        if not updated:
+            return loss
+        norm = clip_grad_norm_(updated, max_norm)
+        return loss + norm * 0  # infinity times 0 is NaN
 
 
 def judged(loss: Array) -> Array:
@@ -177,3 +199,13 @@ def judged(loss: Array) -> Array:
     if finite is True:
         return loss
     return get_array_module(loss).where(finite, loss, loss * float("nan"))
+
+
+def _checked_norm(clip_norm: float) -> float:
+    if isinstance(clip_norm, bool) or not isinstance(clip_norm, numbers.Real):
+        raise TypeError(f"Trainer expects clip_norm to be a number or None; got {clip_norm!r}")
+    if not 0 < clip_norm < math.inf:
+        raise ValueError(
+            f"Trainer expects clip_norm above 0 and finite; got {clip_norm}. None clips nothing."
+        )
+    return float(clip_norm)

@@ -55,6 +55,10 @@ class Trainer:
     count_correct : callable, optional
         ``count_correct(output, target)`` returns how many samples of a batch are right, where they
         are. None counts what the loss takes for an answer: for the binary losses each element.
+    clip_norm : float, optional
+        Largest norm of all gradients of an update together; larger ones are scaled down to it, as
+        by :func:`xbackprop.optim.clip_grad_norm_`. With accumulation it is the norm of the group's
+        gradient. A norm that is not finite is what ``on_nan`` is about. None clips nothing.
 
     Attributes
     ----------
@@ -90,6 +94,7 @@ class Trainer:
         on_nan: str = "raise",
         check_every: int | None = None,
         count_correct: Callable[[Array, Array], Array] | None = None,
+        clip_norm: float | None = None,
     ) -> None:
         if getattr(loss_fn, "reduction", "mean") == "none":
             raise ValueError(
@@ -115,6 +120,7 @@ class Trainer:
             on_nan=on_nan,
             check_every=check_every,
             scheduler=scheduler if scheduler_interval == "step" else None,
+            clip_norm=clip_norm,
         )
         self.door = Door(model, loss_fn)
         self.model = model

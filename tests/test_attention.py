@@ -165,6 +165,17 @@ def test_patterns_where_float32_ends_are_those_of_pytorch(which: str) -> None:
             np.testing.assert_array_equal(kind(mine), kind(theirs))
 
 
+@pytest.mark.parametrize("block_size", [None, 2])
+def test_causal_is_the_mask_of_the_lower_triangle(
+    block_size: int | None, xb_device: Device
+) -> None:
+    inputs, sees = draw(*SHAPES), np.tril(np.ones((5, 6), bool))
+    causal = both_ways(nn.ScaledDotProductAttention(is_causal=True, block_size=block_size), *inputs)
+    masked = both_ways(nn.ScaledDotProductAttention(), *inputs, sees)
+    for one, other in zip(causal, masked, strict=False):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 # --- blocks -------------------------------------------------------------------------------
 
 

@@ -165,6 +165,17 @@ def test_patterns_where_float32_ends_are_those_of_pytorch(which: str) -> None:
             np.testing.assert_array_equal(kind(mine), kind(theirs))
 
 
+@pytest.mark.parametrize("block_size", [None, 2])
+def test_causal_is_the_mask_of_the_lower_triangle(
+    block_size: int | None, xb_device: Device
+) -> None:
+    inputs, sees = draw(*SHAPES), np.tril(np.ones((5, 6), bool))
+    causal = both_ways(nn.ScaledDotProductAttention(is_causal=True, block_size=block_size), *inputs)
+    masked = both_ways(nn.ScaledDotProductAttention(), *inputs, sees)
+    for one, other in zip(causal, masked, strict=False):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 # --- blocks -------------------------------------------------------------------------------
 
 
@@ -292,3 +303,64 @@ def test_refused_kinds(xb_device: Device) -> None:
         layer(x, x, [1.0])
     with pytest.raises(TypeError, match=r"expects attn_mask to be an array; got list"):
         layer(x, x, x, [True])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((4, 3), {}, ValueError, "num_heads to divide embed_dim; got embed_dim=4 and num_heads=3"),
+        ((0, 1), {}, ValueError, "embed_dim >= 1; got 0"),
+        ((4, 0), {}, ValueError, "num_heads >= 1; got 0"),
+        ((4, 2, 1.5), {}, ValueError, "dropout between 0 and 1; got 1.5"),
+        ((4, 2), {"block_size": 0}, ValueError, "block_size >= 1; got 0"),
+    ],
+)
+def test_heads_refuse_arguments(
+    arguments: Any, options: dict[str, Any], error: type, message: str
+) -> None:
+    with pytest.raises(error, match=f"^MultiheadAttention expects {message}"):
+        nn.MultiheadAttention(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((4,), (4,), (4,)),
+        ((3, 2, 5), (3, 2, 4), (3, 2, 4)),
+        ((3, 2, 4), (5, 1, 4), (5, 1, 4)),
+        ((3, 2, 4), (5, 2, 4), (6, 2, 4)),
+        ((3, 4), (5, 2, 4), (5, 2, 4)),
+    ],
+)
+def test_heads_refuse_shapes(shapes: Any, xb_device: Device) -> None:
+    with pytest.raises(ValueError, match=r"^MultiheadAttention expects query of shape \(L, batch"):
+        nn.MultiheadAttention(4, 2)(*map(xb.asarray, draw(*shapes)))
+
+
+def test_heads_refuse_masks(xb_device: Device) -> None:
+    layer = nn.MultiheadAttention(4, 2)
+    x = xb.asarray(draw((3, 2, 4))[0])
+    wrong = xb.asarray(np.zeros((3, 2), bool), dtype=bool)
+    with pytest.raises(ValueError, match=r"key_padding_mask of shape \(2, 3\); got \(3, 2\)"):
+        layer(x, x, x, key_padding_mask=wrong)
+    with pytest.raises(ValueError, match=r"attn_mask of shape \(3, 3\) or \(4, 3, 3\); got"):
+        layer(x, x, x, attn_mask=wrong)
+    with pytest.raises(ValueError, match=r"expects attn_mask beside is_causal"):
+        layer(x, x, x, is_causal=True)
+
+
+@pytest.mark.torch_parity("MultiheadAttention")
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_heads_without_any_key_are_those_of_pytorch(need_weights: bool) -> None:
+    """NaN with weights, what the output's bias gives without."""
+    torch = import_torch()
+    theirs = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+    with xb.use_device("cpu"):
+        ours = nn.MultiheadAttention(4, 2, batch_first=True)
+        ours.load_state_dict(theirs.state_dict())
+        x, mask = draw((2, 3, 4))[0], np.array([[False] * 3, [True] * 3])
+        received = ours(x, x, x, mask, need_weights)[0]
+    tensor = torch.tensor(x)
+    expected = theirs(tensor, tensor, tensor, torch.tensor(mask), need_weights)[0]
+    np.testing.assert_allclose(received, expected.detach().numpy(), atol=1e-6)
+    assert np.isnan(received[1]).all() == need_weights

@@ -182,7 +182,7 @@ def normal(
     dtype: Any = None,
     device: str | Device | None = None,
 ) -> Array:
-    """Draw from the normal distribution with mean 0.
+    """Draw from the normal distribution of mean 0.
 
     Parameters
     ----------
@@ -202,6 +202,41 @@ def normal(
         return as_generator(rng).normal(0.0, std, size=shape)
 
     return initial(shape, float_dtype(dtype), draw, device)
+
+
+def xavier_uniform(
+    shape: tuple[int, ...],
+    fan_in: int,
+    fan_out: int,
+    *,
+    rng: RandomSource = None,
+    dtype: Any = None,
+    device: str | Device | None = None,
+) -> Array:
+    """Draw uniformly with bound ``sqrt(6 / (fan_in + fan_out))``.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the result.
+    fan_in : int
+        Number of inputs that meet in one output.
+    fan_out : int
+        Number of outputs that one input reaches.
+    rng, dtype, device
+        As :func:`uniform`.
+
+    Returns
+    -------
+    array
+
+    References
+    ----------
+    Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+    AISTATS 2010, equation 16.
+    """
+    bound = math.sqrt(6 / (fan_in + fan_out))
+    return uniform(shape, bound, rng=rng, dtype=dtype, device=device)
 
 
 def kaiming_uniform(

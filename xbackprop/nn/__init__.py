@@ -38,7 +38,7 @@ from xbackprop.nn.activations import (
     Tanhshrink,
     Threshold,
 )
-from xbackprop.nn.attention import ScaledDotProductAttention
+from xbackprop.nn.attention import MultiheadAttention, ScaledDotProductAttention
 from xbackprop.nn.bilinear import Bilinear
 from xbackprop.nn.containers import (
     Concat,
@@ -206,6 +206,7 @@ __all__ = [
     "Softmax2d",
     # attention
     "ScaledDotProductAttention",
+    "MultiheadAttention",
     # shapes
     "Flatten",
     "Unflatten",

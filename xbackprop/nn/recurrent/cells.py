@@ -6,8 +6,8 @@ from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
 from xbackprop.initializers import RandomSource, as_generator
 from xbackprop.module import Parameter, describe_layer
-from xbackprop.nn.convolution.base import as_count
 from xbackprop.nn.recurrent.base import Recurrent
+from xbackprop.nn.sizes import as_count
 from xbackprop.ops.matmul import flatten_rows
 
 

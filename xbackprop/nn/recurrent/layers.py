@@ -7,10 +7,10 @@ from xbackprop.backend.device import Device
 from xbackprop.initializers import RandomSource, as_generator
 from xbackprop.module import current_frame, describe_layer
 from xbackprop.nn.activations import as_number
-from xbackprop.nn.convolution.base import as_count
 from xbackprop.nn.dropout import Dropout
 from xbackprop.nn.recurrent.base import Recurrent
 from xbackprop.nn.recurrent.layout import Layout, read_input
+from xbackprop.nn.sizes import as_count
 
 
 class RecurrentLayer(Recurrent):

@@ -50,8 +50,8 @@ class Stepper:
         accumulation_steps: int,
         on_nan: str,
         check_every: int | None,
-        scheduler: Any = None,
         clip_norm: float | None = None,
+        scheduler: Any = None,
     ) -> None:
         for name, number in (
             ("check_every", 1 if check_every is None else check_every),

@@ -40,6 +40,21 @@ class WarmupStableDecayLR(LRScheduler):
     Hu et al., "MiniCPM: unveiling the potential of small language models with scalable training
     strategies", arXiv:2404.06395, section 4; Haegele et al., "Scaling laws and compute-optimal
     training beyond fixed training durations", NeurIPS 2024 (``1-sqrt``).
+
+    Examples
+    --------
+    Warm-up and cosine, as GPTs are trained: 2 steps of warm-up, 6 in all, down to a tenth.
+
+    >>> import xbackprop as xb
+    >>> optimizer = xb.optim.AdamW(xb.nn.Linear(2, 1, rng=0).parameters(), lr=0.3)
+    >>> schedule = WarmupStableDecayLR(optimizer, 2, 0, 6 - 2, end_factor=0.1, decay="cosine")
+    >>> rates = []
+    >>> for _ in range(6):
+    ...     rates.append(round(schedule.get_last_lr()[0], 3))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates, round(schedule.get_last_lr()[0], 3)
+    ([0.1, 0.2, 0.3, 0.26, 0.165, 0.07], 0.03)
     """
 
     def __init__(

@@ -1,13 +1,12 @@
-"""Tokenizers: a text becomes whole numbers, and numbers a text."""
+"""Tokens of several bytes, learned from a text."""
 
 import json
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from xbackprop.data.arrays import as_host_array
 from xbackprop.data.errors import DataError, quote
+from xbackprop.data.tokenizers.base import check_text, checked_ids
 
 _BYTES = 256  # every byte is a token of its own, so no text has an unknown one
 
@@ -16,103 +15,6 @@ _ALTER = ("normalizer", "post_processor", "truncation", "padding", "added_tokens
 _ALTER_MODEL = (
     "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
 )  # fmt: skip
-
-
-class Tokenizer(Protocol):
-    """What tokenizers have in common."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens; ids are 0 to ``vocab_size - 1``."""
-
-    def encode(self, text: str) -> np.ndarray:
-        """Return the ids of a text, int64 of shape (tokens,)."""
-
-    def decode(self, ids: Any) -> str:
-        """Return the text of ids."""
-
-    def config(self) -> dict[str, Any]:
-        """Return plain data from which :func:`tokenizer_from_config` makes an equal tokenizer."""
-
-
-class CharacterTokenizer:
-    r"""One token for each character.
-
-    Parameters
-    ----------
-    text : str
-        Its characters, sorted by code point, are the vocabulary. Only text of these can be encoded.
-
-    Raises
-    ------
-    ValueError
-        For a text without a character.
-
-    Examples
-    --------
-    >>> tokenizer = CharacterTokenizer("to be or not to be")
-    >>> tokenizer.encode("bet")
-    array([1, 2, 6])
-    >>> tokenizer.decode([5, 4, 1, 2])
-    'robe'
-    """
-
-    def __init__(self, text: str) -> None:
-        self._points = np.unique(_code_points(text))  # numbers: a search in them is one call
-        if not self._points.size:
-            raise ValueError("CharacterTokenizer expects a text; got an empty one.")
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of different characters."""
-        return len(self._points)
-
-    def encode(self, text: str) -> np.ndarray:
-        """Return the number of each character.
-
-        Parameters
-        ----------
-        text : str
-            Of known characters.
-
-        Returns
-        -------
-        numpy.ndarray of int64, shape (characters,)
-
-        Raises
-        ------
-        ValueError
-            For an unknown character; names it and its position.
-        """
-        points = _code_points(text)
-        ids = np.searchsorted(self._points, points)
-        unknown = self._points[np.minimum(ids, len(self._points) - 1)] != points
-        if unknown.any():
-            position = int(np.argmax(unknown))
-            raise ValueError(
-                f"CharacterTokenizer: unknown character {quote(text[position])} at position "
-                f"{position}. Expected the {self.vocab_size} characters of the text that the "
-                "tokenizer was made from."
-            )
-        return ids.astype(np.int64)
-
-    def decode(self, ids: Any) -> str:
-        """Return the text of ids.
-
-        Parameters
-        ----------
-        ids : array_like of int, shape (tokens,)
-            On the host.
-
-        Returns
-        -------
-        str
-        """
-        return _text_of(self._points[_checked_ids(self, ids)])
-
-    def config(self) -> dict[str, Any]:
-        """Return ``{"type": "CharacterTokenizer", "characters": ...}``."""
-        return {"type": type(self).__name__, "characters": _text_of(self._points)}
 
 
 class BytePairTokenizer:
@@ -150,7 +52,7 @@ class BytePairTokenizer:
     """
 
     def __init__(self, text: str, vocab_size: int = 512) -> None:
-        _check_text(text)
+        check_text(text)
         if not text:
             raise ValueError("BytePairTokenizer expects a text; got an empty one.")
         if isinstance(vocab_size, bool) or not isinstance(vocab_size, int | np.integer):
@@ -219,7 +121,7 @@ class BytePairTokenizer:
         -------
         numpy.ndarray of int64, shape (tokens,)
         """
-        _check_text(text)
+        check_text(text)
         return np.array(self._tokenizer.encode(text).ids, dtype=np.int64)
 
     def decode(self, ids: Any) -> str:
@@ -234,96 +136,12 @@ class BytePairTokenizer:
         -------
         str
         """
-        listed = _checked_ids(self, ids).tolist()
+        listed = checked_ids(self, ids).tolist()
         return str(self._tokenizer.decode(listed, skip_special_tokens=False))
 
     def config(self) -> dict[str, Any]:
         """Return ``{"type": "BytePairTokenizer", "json": ...}``."""
         return {"type": type(self).__name__, "json": self._tokenizer.to_str()}
-
-
-def tokenizer_from_config(config: Mapping[str, Any]) -> Tokenizer:
-    """Make the tokenizer whose ``config()`` this is.
-
-    Parameters
-    ----------
-    config : mapping
-        Plain data, perhaps read from a file.
-
-    Returns
-    -------
-    CharacterTokenizer or BytePairTokenizer
-
-    Raises
-    ------
-    ValueError
-        For what no tokenizer returned.
-    DataError
-        For byte pairs without the package tokenizers.
-    """
-    makers = {
-        "CharacterTokenizer": ("characters", _of_characters),
-        "BytePairTokenizer": ("json", BytePairTokenizer.from_json),
-    }
-    given = dict(config) if isinstance(config, Mapping) else {}
-    name = given.pop("type", None)
-    key, make = makers.get(name, ("", None)) if isinstance(name, str) else ("", None)
-    if make is None or list(given) != [key] or not isinstance(given[key], str):
-        raise ValueError(
-            f"Expected the config() of a tokenizer ({' or '.join(makers)}); got {quote(config)}."
-        )
-    return make(given[key])
-
-
-def _of_characters(characters: str) -> Tokenizer:
-    made = CharacterTokenizer(characters)
-    if made.config()["characters"] != characters:
-        raise ValueError(
-            "CharacterTokenizer expects characters that are sorted and different; "
-            f"got {quote(characters)}."
-        )
-    return made
-
-
-def _check_text(text: object) -> None:
-    if not isinstance(text, str):
-        raise TypeError(f"A tokenizer expects a str; got {type(text).__name__}.")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"A tokenizer expects a text; got half a surrogate pair, {quote(text[error.start])}, "
-            f"at position {error.start}."
-        ) from error
-
-
-def _code_points(text: str) -> np.ndarray:
-    _check_text(text)
-    return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-
-
-def _text_of(points: np.ndarray) -> str:
-    return points.astype("<u4").tobytes().decode("utf-32-le")
-
-
-def _checked_ids(tokenizer: Tokenizer, ids: Any) -> np.ndarray:
-    """Return ids as int64; refuse what no token has."""
-    name = type(tokenizer).__name__
-    array = as_host_array(ids, "ids", allow_empty=True)
-    if array.ndim != 1:
-        raise ValueError(f"{name} expects ids of shape (tokens,); got {array.shape}.")
-    if array.size == 0:
-        return array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} expects integer ids; got {array.dtype}.")
-    wrong = (array < 0) | (array >= tokenizer.vocab_size)
-    if wrong.any():
-        position = int(np.argmax(wrong))
-        raise ValueError(
-            f"{name}: no token {array[position]} (at position {position}); "
-            f"expected 0 to {tokenizer.vocab_size - 1}."
-        )
-    return array.astype(np.int64)
 
 
 def _import_package() -> Any:

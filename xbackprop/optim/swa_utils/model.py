@@ -67,7 +67,7 @@ class AveragedModel(Module):
     >>> averaged = swa.AveragedModel(model, multi_avg_fn=swa.get_ema_multi_avg_fn(0.9))
     >>> averaged.update_parameters(model)
     >>> list(averaged.state_dict())
-    ['module.weight', 'module.bias', 'n_averaged']
+    ['n_averaged', 'module.weight', 'module.bias']
     """
 
     def __init__(

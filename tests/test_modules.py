@@ -171,8 +171,10 @@ def test_config_of_users_classes(xb_device: Device) -> None:
     assert rebuilt.scale == 0.5
     assert rebuilt.names == names
     assert rebuilt.config() == model.config()
-    with pytest.raises(ValueError, match=r"unknown layer 'Own'; known: .*Linear.*from_config\("):
+    with pytest.raises(ValueError, match=r"unknown layer 'Own'\..*from_config\("):
         through_json(model)
+    with pytest.raises(ValueError, match="Did you mean 'Linear'"):
+        nn.from_config({"type": "Linea", "args": {}})
 
 
 def test_config_of_any_keywords() -> None:

@@ -23,6 +23,7 @@ from xbackprop.interop.torch import (
     from_torch_state_dict,
     to_torch_state_dict,
 )
+from xbackprop.interop.torch.files import read_safetensors
 
 
 def has_state(case: Case) -> bool:
@@ -199,6 +200,16 @@ def test_pickles_are_refused_with_the_lines_that_convert_them(name, tmp_path):
     assert f"torch.load({str(tmp_path / name)!r}" in lines[1]
     assert lines[2].endswith(f"{str(tmp_path / name).rpartition('.')[0] + '.safetensors'!r})")
     compile("\n".join(lines[1:]), "<message>", "exec")
+
+
+@pytest.mark.parametrize("size", [0x280, 0x380, 0x480, 0x580])
+def test_a_header_whose_length_begins_as_a_pickle_does_is_read(size, tmp_path):
+    path, state = tmp_path / "state.safetensors", {"weight": np.ones(2, np.float32)}
+    save_file(state, path, metadata={"note": ""})
+    shorter = int.from_bytes(path.read_bytes()[:8], "little")
+    save_file(state, path, metadata={"note": "x" * (size - shorter)})
+    assert path.read_bytes()[:2] == size.to_bytes(2, "little")
+    assert (read_safetensors(path)["weight"] == 1).all()
 
 
 @pytest.mark.parametrize("start", [b"PK\x03\x04 a zip", b"\x80\x02 a pickle"])

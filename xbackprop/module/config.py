@@ -1,5 +1,6 @@
 """An architecture as plain data, and back."""
 
+import difflib
 import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -163,12 +164,17 @@ def _rebuild_shared(number: Any, built: list[Any]) -> Any:
     return built[number]
 
 
+def _suggestion(name: Any, types: Mapping[str, type]) -> str:
+    close = difflib.get_close_matches(str(name), types, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
 def _rebuild_module(config: Mapping[str, Any], types: Mapping[str, type], built: list[Any]) -> Any:
     name = config["type"]
     if name not in types:
         raise ValueError(
-            f"config names the unknown layer {name!r}; known: {', '.join(sorted(types))}. "
-            "Pass your own classes as from_config(config, types=[...])."
+            f"config names the unknown layer {name!r}.{_suggestion(name, types)} Pass your own "
+            "classes as from_config(config, types=[...]); xbackprop.nn.__all__ lists those known."
         )
     cls = types[name]
     built.append(None)  # numbered before its children, as describe does

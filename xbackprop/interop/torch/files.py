@@ -40,8 +40,6 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise _refuse_pickle(name)
     with open(name, "rb") as file:
         length = file.read(8)
-        if length.startswith(_PICKLES_BEGIN):
-            raise _refuse_pickle(name)
         try:
             with safe_open(name, framework="numpy"):  # judges header, offsets, holes and sizes
                 head_size = int.from_bytes(length, "little")
@@ -49,6 +47,9 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             table.pop("__metadata__", None)
             return {key: _read(file, key, table[key], 8 + head_size) for key in table}
         except (SafetensorError, ValueError) as error:
+            # Asked last: a header of 640 bytes begins as a pickle does.
+            if length.startswith(_PICKLES_BEGIN):
+                raise _refuse_pickle(name) from None
             raise ValueError(f"{name} is not a readable safetensors file: {error}") from error
 
 

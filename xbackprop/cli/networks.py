@@ -61,9 +61,14 @@ def make_network(
 
 
 def _given_sizes(options: TrainOptions) -> str:
-    sizes = [("--channels", options.channels), ("--hidden", options.hidden)]
-    sizes += [("--layers", (options.layers,)), ("--width", (options.width,))]
-    return " ".join(f"{name} {','.join(map(str, size))}" for name, size in sizes if any(size))
+    sizes = {
+        "--channels": options.channels,
+        "--hidden": options.hidden,
+        "--layers": (options.layers or 0,),
+        "--width": (options.width or 0,),
+    }
+    given = {name: ",".join(map(str, size)) for name, size in sizes.items() if any(size)}
+    return " ".join(f"{name} {size}" for name, size in given.items())
 
 
 def _make_mlp(

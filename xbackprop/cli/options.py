@@ -247,7 +247,7 @@ def _completed(given: dict[str, Any]) -> TrainOptions:
         )
         raise CommandError(f"--channels: a {model} takes {expected}")
     defaults = MODELS[model]
-    sizes = PRESETS.get(given.get("preset", defaults.get("preset")), {})
+    sizes = PRESETS[given.get("preset", "nano")] if model == "gpt" else {}
     return TrainOptions(**{**defaults, **sizes, **given})
 
 

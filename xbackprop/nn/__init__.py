@@ -151,10 +151,16 @@ from xbackprop.nn.pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
+from xbackprop.nn.positions import (
+    LearnedPositionalEmbedding,
+    RotaryEmbedding,
+    SinusoidalPositionalEncoding,
+)
 from xbackprop.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from xbackprop.nn.reshape import Flatten, Unflatten
 from xbackprop.nn.resnet import BasicBlock, ResNet
 from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
+from xbackprop.nn.swiglu import SwiGLU
 from xbackprop.nn.upsample import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
 __all__ = [
@@ -207,6 +213,7 @@ __all__ = [
     # attention
     "ScaledDotProductAttention",
     "MultiheadAttention",
+    "SwiGLU",
     # shapes
     "Flatten",
     "Unflatten",
@@ -292,6 +299,10 @@ __all__ = [
     "Parallel",
     "Concat",
     "Recompute",
+    # positions
+    "LearnedPositionalEmbedding",
+    "RotaryEmbedding",
+    "SinusoidalPositionalEncoding",
     # models
     "BasicBlock",
     "ResNet",

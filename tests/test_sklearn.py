@@ -1,6 +1,7 @@
 """The perceptrons of xbackprop.sklearn beside those of scikit-learn, and among its tools."""
 
 import io
+import re
 import warnings
 from typing import Any
 
@@ -100,7 +101,8 @@ def compare(ours: Any, peer: Any, inputs: Any = X, tolerance: float = 1e-6) -> N
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize(
-    ("name", "kind"), [("MLPClassifier", k) for k in LABELS] + [("MLPRegressor", k) for k in NUMBERS]
+    ("name", "kind"),
+    [("MLPClassifier", kind) for kind in LABELS] + [("MLPRegressor", kind) for kind in NUMBERS],
 )
 def test_numbers_are_scikit_learns(
     name: str, kind: str, options: dict[str, Any], weighted: bool, xb_device: Device
@@ -171,12 +173,12 @@ def test_refusals_are_scikit_learns(
     options: dict[str, Any], x: Any, y: Any, weight: Any, xb_device: Device
 ) -> None:
     messages = []
-    for model, estimator in zip(both("MLPClassifier", **SMALL), OURS, strict=True):
+    for model in both("MLPClassifier", **SMALL):
         model.set_params(**options)
-        with pytest.raises(Exception, match=".") as caught:
+        with pytest.raises(Exception, match=r".") as caught:
             model.fit(x, y, weight)
-        messages.append((caught.type, str(caught.value)))
-        assert estimator
+        words = sorted(re.findall(r"\w+", str(caught.value)))  # a set of choices has no order
+        messages.append((caught.type, words))
     assert messages[0] == messages[1]
 
 

@@ -92,9 +92,9 @@ class CanonicalLoss(Module):
         """Compare the scores' activation with the targets."""
         return canonical_loss_forward(scores, target, weight, mass, self.activation)
 
-    def backward(self, grad_output: Any, saved: Any) -> Array:
+    def backward(self, grad_output: Any, saved: Any, *, input_grad: bool = True) -> Array | None:
         """Return the gradient of the scores."""
-        return canonical_loss_backward(grad_output, *saved)
+        return canonical_loss_backward(grad_output, *saved) if input_grad else None
 
 
 def _classes(prediction: Array, target: Array) -> Array:

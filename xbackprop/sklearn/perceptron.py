@@ -1,6 +1,7 @@
 """What both perceptrons share: scikit-learn's parameters, and fit from validation to weights."""
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -27,8 +28,6 @@ _PREDICTED_AT_ONCE = 8192  # rows: bounds what a prediction takes, and what of a
 class Perceptron(BaseEstimator, ABC):
     """Base of :class:`MLPClassifier` and :class:`MLPRegressor`; their parameters are its own.
 
-    Notes
-    -----
     Between calls ``coefs_`` and ``intercepts_``, on the host, are the truth: every fit and every
     prediction starts from them. The solver's state stays where it was last.
     """
@@ -179,10 +178,12 @@ class Perceptron(BaseEstimator, ABC):
         self._random_state = check_random_state(self.random_state)
         if is_first:
             self._initialize(units, X.dtype)
-        if self.solver == "lbfgs":
-            self._fit_lbfgs(X, y, sample_weight, units)
-        else:
-            StochasticFit(self, units, incremental).run(X, y, sample_weight)
+        device = resolve_device(self.device)
+        with device.activate():
+            if self.solver == "lbfgs":
+                self._fit_lbfgs(X, y, sample_weight, units, device)
+            else:
+                StochasticFit(self, units, device, incremental).run(X, y, sample_weight)
         if not all(np.isfinite(values).all() for values in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may"
@@ -198,21 +199,22 @@ class Perceptron(BaseEstimator, ABC):
         self.out_activation_ = self._output_activation()
         self.coefs_, self.intercepts_ = [], []
         factor = 2.0 if self.activation == "logistic" else 6.0
-        for inputs, outputs in zip(units, units[1:], strict=False):
+        for inputs, outputs in pairwise(units):
             bound = np.sqrt(factor / (inputs + outputs))
             draw = self._random_state.uniform
             self.coefs_.append(draw(-bound, bound, (inputs, outputs)).astype(dtype, copy=False))
             self.intercepts_.append(draw(-bound, bound, outputs).astype(dtype, copy=False))
         if self.solver in STOCHASTIC_SOLVERS:
-            self.loss_curve_ = []
+            self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
             stops_early = self.early_stopping
-            self.validation_scores_ = [] if stops_early else None
+            self.validation_scores_: list[float] | None = [] if stops_early else None
             self.best_validation_score_ = -np.inf if stops_early else None
             self.best_loss_ = None if stops_early else np.inf
 
-    def _fit_lbfgs(self, X: Any, y: Any, sample_weight: Any, units: list[int]) -> None:
-        device = resolve_device(self.device)
+    def _fit_lbfgs(
+        self, X: Any, y: Any, sample_weight: Any, units: list[int], device: Device
+    ) -> None:
         network = self._make_network(units, np.float64, device)
         rows = TrainingRows(X, y, sample_weight, device, np.float64)
         self.n_iter_, self.loss_ = minimize(
@@ -265,8 +267,8 @@ def outputs_of(
     rows = place_rows(X, device, dtype)
     parts = []
     for start in range(0, X.shape[0], _PREDICTED_AT_ONCE):
-        x = rows.take(None, slice(start, min(start + _PREDICTED_AT_ONCE, X.shape[0])), None)
         with np.errstate(all="ignore"), device.activate():
+            x = rows.take(None, slice(start, min(start + _PREDICTED_AT_ONCE, X.shape[0])), None)
             parts.append(to_host(activate_output(network(x), activation)))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

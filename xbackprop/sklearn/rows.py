@@ -113,6 +113,15 @@ class TrainingRows:
     def take(self, chosen: slice) -> tuple[Array, Array, Array | None, float]:
         """Return inputs, targets, weights and the sum of the weights of a part of the order.
 
+        Parameters
+        ----------
+        chosen : slice
+            Places in the order.
+
+        Returns
+        -------
+        x, y, weight, mass
+
         Raises
         ------
         ZeroDivisionError

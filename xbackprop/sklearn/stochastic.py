@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils import shuffle
 
-from xbackprop.backend.device import resolve_device
+from xbackprop.backend.device import Device
 from xbackprop.backend.transfer import to_host
 from xbackprop.sklearn.losses import activate_output
 from xbackprop.sklearn.network import copy_values, put_values, read_values
@@ -27,15 +27,17 @@ class StochasticFit:
         Whose parameters are followed and whose attributes are set.
     units : list of int
         Numbers of inputs, hidden units and outputs.
+    device : Device
+        Where to compute; it is the current one.
     incremental : bool
         One epoch with the solver of the last call, as ``partial_fit`` does.
     """
 
-    def __init__(self, estimator: Any, units: list[int], incremental: bool) -> None:
+    def __init__(self, estimator: Any, units: list[int], device: Device, incremental: bool) -> None:
         self.estimator = estimator
         self.incremental = incremental
         self.dtype = estimator.coefs_[0].dtype
-        self.device = resolve_device(estimator.device)
+        self.device = device
         if incremental and hasattr(estimator, "_optimizer"):
             self.network, optimizer = estimator._network, estimator._optimizer
             put_values(self.network, estimator.coefs_, estimator.intercepts_, self.device)
@@ -156,18 +158,18 @@ class StochasticFit:
                 "The validation set is too small. Increase 'validation_fraction' "
                 "or the size of your dataset."
             )
-        sample_weight, self.held_weight = (None, None) if len(parts) == 4 else parts[4:]
+        self.held_weight: Any = None if sample_weight is None else parts[5]
         self.held = TrainingRows(X_held, y_held, None, self.device, self.dtype)
         if is_classifier(estimator):
             y_held = estimator._label_binarizer.inverse_transform(y_held)
         self.held_target = y_held
-        return X, y, sample_weight
+        return X, y, None if sample_weight is None else parts[4]
 
     def _score(self) -> float:
         """Return accuracy or R² on what was set aside; NaN where predictions are not finite."""
         estimator = self.estimator
         x, *_ = self.held.take(slice(0, self.held.count))
-        with np.errstate(all="ignore"), self.device.activate():
+        with np.errstate(all="ignore"):
             scores = activate_output(self.network(x), estimator.out_activation_)
         predicted = estimator._decode(to_host(scores))
         if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():

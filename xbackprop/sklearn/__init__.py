@@ -8,6 +8,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from xbackprop.sklearn.classifier import MLPClassifier
+from xbackprop.sklearn.neural import NeuralClassifier, NeuralRegressor
 from xbackprop.sklearn.regressor import MLPRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "NeuralClassifier", "NeuralRegressor"]

@@ -59,6 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "logistic": {"activation": "logistic"},
     "tanh": {"activation": "tanh", "alpha": 0.1},
     "identity": {"activation": "identity"},
+    "small batches": {"batch_size": 16},  # the order of samples matters
     "no hidden layer": {"hidden_layer_sizes": ()},
     "early stopping": {"early_stopping": True, "validation_fraction": 0.2, "n_iter_no_change": 3},
     "batches in order": {"shuffle": False, "batch_size": 32, "alpha": 1.0},

@@ -1,0 +1,354 @@
+"""Any Module as an estimator: NeuralClassifier and NeuralRegressor."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from xbackprop.backend.device import Device, resolve_device
+from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.nn import CrossEntropyLoss, Linear, Module, MSELoss, ReLU, Sequential
+from xbackprop.ops.softmax import softmax
+from xbackprop.optim import Adam
+from xbackprop.sklearn.rows import ResidentRows, place_rows
+from xbackprop.training import Trainer
+
+_PREDICTED_AT_ONCE = 1024  # rows
+
+
+def hidden_layer_network(features: int, outputs: int, rng: np.random.Generator) -> Sequential:
+    """Return the network that is taken where none is given: 100 hidden units with ReLU."""
+    return Sequential(Linear(features, 100), ReLU(), Linear(100, outputs), rng=rng)
+
+
+class NeuralEstimator(BaseEstimator, ABC):
+    """Base of :class:`NeuralClassifier` and :class:`NeuralRegressor`; it has their parameters."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "module": [Module, callable, None],
+        "loss": [Module, None],
+        "optimizer": [callable, None],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "device": [str, Device, None],
+    }
+
+    def __init__(
+        self,
+        module: Module | Callable[..., Module] | None = None,
+        *,
+        loss: Module | None = None,
+        optimizer: Callable[..., Any] | None = None,
+        learning_rate_init: float = 0.001,
+        max_iter: int = 200,
+        batch_size: Any = "auto",
+        shuffle: bool = True,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        random_state: Any = None,
+        verbose: Any = False,
+        device: str | Device | None = None,
+    ) -> None:
+        self.module = module
+        self.loss = loss
+        self.optimizer = optimizer
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.random_state = random_state
+        self.verbose = verbose
+        self.device = device
+
+    @abstractmethod
+    def _targets(self, y: np.ndarray, dtype: Any) -> np.ndarray:
+        """Return the targets as the loss takes them."""
+
+    @abstractmethod
+    def _default_loss(self) -> Module:
+        """Return the loss that is taken where none is given."""
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train the network anew.
+
+        Parameters
+        ----------
+        X : array_like, shape (samples, features, ...)
+            Inputs on the host, cast to the network's dtype.
+        y : array_like, shape (samples,) or (samples, outputs)
+            Class labels, or numbers.
+
+        Returns
+        -------
+        self
+        """
+        X, y = self._validate(X, y)
+        random = check_random_state(self.random_state)
+        device = resolve_device(self.device)
+        outputs = self._count_outputs(y)
+        network = self._make_module(X.shape[1], outputs, random)
+        dtype = network.dtype or np.dtype(np.float32)
+        network.to(device)
+        with device.activate():
+            epochs = Epochs(
+                place_rows(X, device, dtype),
+                ResidentRows(self._targets(y, dtype), device),
+                X.shape[0],
+                min(200, X.shape[0]) if self.batch_size == "auto" else int(self.batch_size),
+                random if self.shuffle else None,
+                device,
+            )
+            self._train(network, epochs)
+        self.module_ = network.eval()
+        return self
+
+    @abstractmethod
+    def _validate(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return checked inputs and targets."""
+
+    @abstractmethod
+    def _count_outputs(self, y: np.ndarray) -> int:
+        """Look at the targets; return how many outputs the network shall have."""
+
+    def _make_module(self, features: int, outputs: int, random: Any) -> Module:
+        if isinstance(self.module, Module):
+            return copy.deepcopy(self.module).train()
+        make = hidden_layer_network if self.module is None else self.module
+        rng = np.random.default_rng(random.randint(np.iinfo(np.int32).max))
+        network: Module = make(features, outputs, rng)
+        return network.train()
+
+    def _train(self, network: Module, epochs: "Epochs") -> None:
+        make = Adam if self.optimizer is None else self.optimizer
+        loss = self._default_loss() if self.loss is None else copy.deepcopy(self.loss)
+        optimizer = make(network.parameters(), lr=float(self.learning_rate_init))
+        trainer = Trainer(network, loss, optimizer)
+        self.loss_curve_: list[float] = []
+        best, worse = np.inf, 0
+
+        def judge(row: Any) -> None:
+            nonlocal best, worse
+            self.loss_curve_.append(row.train_loss)
+            if self.verbose:
+                print(f"Iteration {len(self.loss_curve_)}, loss = {row.train_loss:.8f}")
+            worse = worse + 1 if row.train_loss > best - self.tol else 0
+            best = min(best, row.train_loss)
+            if worse > self.n_iter_no_change:
+                trainer.request_stop()
+
+        trainer.fit(epochs, epochs=self.max_iter, on_epoch=judge)
+        self.n_iter_ = len(self.loss_curve_)
+        self.loss_ = self.loss_curve_[-1]
+
+    def _outputs(self, X: Any, *, probabilities: bool) -> np.ndarray:
+        check_is_fitted(self)
+        X = validate_data(self, X, allow_nd=True, reset=False)
+        device = resolve_device(self.device)
+        network = self.module_.to(device)
+        rows = place_rows(X, device, network.dtype or np.dtype(np.float32))
+        parts = []
+        for start in range(0, X.shape[0], _PREDICTED_AT_ONCE):
+            chosen = slice(start, min(start + _PREDICTED_AT_ONCE, X.shape[0]))
+            with device.activate():
+                output = network(rows.take(None, chosen, None))
+                parts.append(to_host(softmax(output, 1) if probabilities else output))
+        return np.concatenate(parts)
+
+
+class Epochs:
+    """Batches on a device, in a new order each time they are gone through.
+
+    Parameters
+    ----------
+    x, y : ResidentRows or StreamedRows
+        Inputs and targets.
+    count, batch_size : int
+        Samples in all, and in a batch.
+    random : RandomState or None
+        Draws the order; None keeps that of the data.
+    device : Device
+        Where the batches lie.
+    """
+
+    def __init__(
+        self, x: Any, y: Any, count: int, batch_size: int, random: Any, device: Device
+    ) -> None:
+        self.x, self.y = x, y
+        self.count, self.batch_size = count, batch_size
+        self.random, self.device = random, device
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        host = None if self.random is None else self.random.permutation(self.count)
+        order = None if host is None else to_device(host, self.device)
+        for chosen in gen_batches(self.count, self.batch_size):
+            yield self.x.take(order, chosen, host), self.y.take(order, chosen, host)
+
+
+class NeuralClassifier(ClassifierMixin, NeuralEstimator):
+    """A network whose outputs are logits of classes, as an estimator of scikit-learn.
+
+    Parameters
+    ----------
+    module : Module, callable or None
+        A network, copied for each fit; or ``module(features, outputs, rng)``, which makes one; None
+        is one hidden layer of 100 units with ReLU.
+    loss : Module, optional
+        Compares logits with class indices; None is CrossEntropyLoss.
+    optimizer : callable, optional
+        ``optimizer(parameters, lr=...)`` makes one; None is Adam.
+    learning_rate_init : float, default 0.001
+        What the optimizer is given as ``lr``.
+    max_iter : int, default 200
+        Largest number of epochs.
+    batch_size : int or "auto", default "auto"
+        Samples per update; ``min(200, samples)``.
+    shuffle : bool, default True
+        Draw the order of the samples anew in each epoch.
+    tol : float, default 1e-4
+        Smallest improvement of the loss that counts.
+    n_iter_no_change : int, default 10
+        Epochs without improvement after which training stops.
+    random_state : int, RandomState or None
+        Draws weights and orders; not those of a given Module, nor its dropout.
+    verbose : bool, default False
+        Print the loss of each epoch.
+    device : str, Device or None
+        Where to compute; None is the default device.
+
+    Attributes
+    ----------
+    module_ : Module
+        The trained network, on the device.
+    classes_ : numpy.ndarray, shape (classes,)
+        The labels, sorted.
+    loss_curve_ : list of float
+        The mean loss of each epoch.
+    loss_, n_iter_, n_features_in_ : float, int, int
+        The last loss, epochs, and the length of the inputs' second axis.
+
+    Examples
+    --------
+    >>> from xbackprop.sklearn import NeuralClassifier
+    >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
+    >>> model = NeuralClassifier(learning_rate_init=0.05, random_state=0, device="cpu").fit(X, y)
+    >>> print(*model.predict([[-1.0], [4.0]]))
+    low high
+    """
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the softmax of the network's outputs.
+
+        Parameters
+        ----------
+        X : array_like, shape (samples, features, ...)
+            Inputs on the host.
+
+        Returns
+        -------
+        numpy.ndarray, shape (samples, classes)
+            In the order of ``classes_``.
+        """
+        probabilities = self._outputs(X, probabilities=True)
+        expected = (len(probabilities), len(self.classes_))
+        if probabilities.shape != expected:
+            raise ValueError(
+                f"NeuralClassifier expects outputs of shape {expected}, one for each class; the "
+                f"module gives {probabilities.shape}"
+            )
+        return probabilities
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class.
+
+        Parameters
+        ----------
+        X : array_like, shape (samples, features, ...)
+            Inputs on the host.
+
+        Returns
+        -------
+        numpy.ndarray, shape (samples,)
+        """
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: np.ndarray = self.classes_[best]
+        return labels
+
+    def _validate(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        X, y = validate_data(self, X, y, allow_nd=True, dtype=(np.float64, np.float32))
+        check_classification_targets(y)
+        return X, y
+
+    def _count_outputs(self, y: np.ndarray) -> int:
+        self.classes_ = np.unique(y)
+        return len(self.classes_)
+
+    def _targets(self, y: np.ndarray, dtype: Any) -> np.ndarray:
+        return np.searchsorted(self.classes_, y).astype(np.int64)
+
+    def _default_loss(self) -> Module:
+        return CrossEntropyLoss()
+
+
+class NeuralRegressor(RegressorMixin, NeuralEstimator):
+    """A network whose outputs are numbers, as an estimator of scikit-learn.
+
+    Parameters and attributes are those of :class:`NeuralClassifier`, without ``classes_``; the loss
+    compares outputs ``(samples, outputs)`` with numbers of that shape, and None is MSELoss.
+    """
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the network's outputs.
+
+        Parameters
+        ----------
+        X : array_like, shape (samples, features, ...)
+            Inputs on the host.
+
+        Returns
+        -------
+        numpy.ndarray, shape (samples,) or (samples, outputs)
+            As the targets were, in their float dtype.
+        """
+        outputs = self._outputs(X, probabilities=False)
+        outputs = outputs.astype(self._target_dtype, copy=False)
+        return outputs.ravel() if self._is_one_number else outputs
+
+    def _validate(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        X, y = validate_data(
+            self, X, y, allow_nd=True, multi_output=True, y_numeric=True,
+            dtype=(np.float64, np.float32),
+        )  # fmt: skip
+        return X, y
+
+    def _count_outputs(self, y: np.ndarray) -> int:
+        self._is_one_number = y.ndim == 1
+        self._target_dtype = y.dtype if y.dtype.kind == "f" else np.dtype(np.float64)
+        return 1 if y.ndim == 1 else int(y.shape[1])
+
+    def _targets(self, y: np.ndarray, dtype: Any) -> np.ndarray:
+        return y.reshape(len(y), -1).astype(dtype)
+
+    def _default_loss(self) -> Module:
+        return MSELoss()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,56 @@
+"""Loss and gradients of one batch of a penalized perceptron."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.utils import gen_batches
+
+from xbackprop.backend.array_module import Array
+from xbackprop.backend.transfer import to_host
+from xbackprop.module import as_one_call
+from xbackprop.nn import Sequential
+from xbackprop.optim import Optimizer
+from xbackprop.sklearn.losses import CanonicalLoss
+from xbackprop.sklearn.network import weights_and_biases
+from xbackprop.sklearn.rows import TrainingRows
+
+
+@dataclass
+class PenalizedNetwork:
+    """A network, its loss, and the factor of ``|weights|^2 / (2 mass)`` that is added to it."""
+
+    network: Sequential
+    loss_fn: CanonicalLoss
+    alpha: float
+
+    def loss_and_gradients(
+        self, x: Array, target: Array, weight: Array | None, mass: float
+    ) -> Array:
+        """Return the penalized loss; add the gradients of the loss without its penalty."""
+        scores, saved = self.network.forward(x)
+        loss, loss_saved = self.loss_fn.forward(scores, target, weight, mass)
+        loss = loss + self._penalty() * (0.5 * self.alpha / mass)
+        grad = self.loss_fn.backward(1.0, loss_saved)
+        self.network.backward(grad, saved, input_grad=False)
+        return loss
+
+    def _penalty(self) -> Array:
+        weights = [weight.data.reshape(-1) for weight in weights_and_biases(self.network)[0]]
+        squares = [weight.dot(weight) for weight in weights]
+        return sum(squares[1:], squares[0])
+
+    def run_epoch(self, rows: TrainingRows, batch_size: int, optimizer: Optimizer) -> float:
+        """Update on every batch; return the mean loss, the one number that is read back.
+
+        The first group of the optimizer holds the penalized weights.
+        """
+        total: Array = 0.0
+        for chosen in gen_batches(rows.count, batch_size):
+            x, target, weight, mass = rows.take(chosen)
+            with as_one_call(x):
+                optimizer.zero_grad()
+                loss = self.loss_and_gradients(x, target, weight, mass)
+                optimizer.param_groups[0]["weight_decay"] = self.alpha / mass
+                optimizer.step()
+            total = total + loss.astype(np.float64) * (chosen.stop - chosen.start)
+        return float(to_host(total)) / rows.count

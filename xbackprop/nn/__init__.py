@@ -155,6 +155,13 @@ from xbackprop.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from xbackprop.nn.reshape import Flatten, Unflatten
 from xbackprop.nn.resnet import BasicBlock, ResNet
 from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
+from xbackprop.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 from xbackprop.nn.upsample import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
 __all__ = [
@@ -207,6 +214,12 @@ __all__ = [
     # attention
     "ScaledDotProductAttention",
     "MultiheadAttention",
+    # transformers
+    "TransformerEncoderLayer",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerDecoder",
+    "Transformer",
     # shapes
     "Flatten",
     "Unflatten",

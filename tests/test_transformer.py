@@ -122,3 +122,49 @@ def test_a_step_moves_nothing_to_the_host(xb_device: Device) -> None:
         output, saved = model.forward(x, x, mask, mask)
         model.backward(output, saved)
     assert (log.uploads, log.downloads, log.synchronizations) == (0, 0, 0)
+
+
+def test_default_sizes_of_swiglu_are_those_of_llama() -> None:
+    assert nn.SwiGLU(4096).w1.out_features == 11008
+    assert nn.SwiGLU(5120).w2.in_features == 13824
+
+
+def test_products_of_turned_tokens_depend_on_their_distance(xb_device: Device) -> None:
+    rng = np.random.default_rng(0)
+    q, k = (xb.asarray(rng.normal(size=(1, 8)), dtype="float64") for _ in range(2))
+    for interleaved in (False, True):
+        turn = nn.RotaryEmbedding(8, interleaved=interleaved)
+        near, far = (
+            xb.to_host((turn.forward(q, offset=at)[0] * turn.forward(k, offset=at + 3)[0]).sum())
+            for at in (0, 10**6)
+        )
+        np.testing.assert_allclose(near, far, rtol=1e-8)
+    positions = xb.asarray(np.array([5]), dtype="int64")
+    np.testing.assert_array_equal(
+        xb.to_host(turn.forward(q, offset=5)[0]), xb.to_host(turn.forward(q, positions)[0])
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((3,), "an even dim; got 3"), ((0,), "dim >= 2; got 0"), ((4, 0.0), "base > 0; got 0.0")],
+)
+def test_refused_rotations(arguments: Any, message: str, xb_device: Device) -> None:
+    with pytest.raises(ValueError, match=f"^RotaryEmbedding expects {message}"):
+        nn.RotaryEmbedding(*arguments)
+    layer, x = nn.RotaryEmbedding(4), xb.asarray(np.ones((3, 4), np.float32))
+    with pytest.raises(ValueError, match=r"x of shape \(..., time, 4\); got \(4,\)"):
+        layer(x[0])
+    with pytest.raises(ValueError, match=r"positions of shape \(3,\) .* got \(2,\) and offset=0"):
+        layer(x, xb.asarray(np.arange(2), dtype="int64"))
+    with pytest.raises(TypeError, match="integer positions; got float32"):
+        layer(x, x[:, 0])
+
+
+@pytest.mark.parametrize("xb_device", ["fake"], indirect=True)
+def test_tables_are_made_on_the_device(xb_device: Device) -> None:
+    layer, x = nn.RotaryEmbedding(4), xb.asarray(np.ones((3, 4), np.float32))
+    with xb.transfer_log() as log:
+        output, saved = layer.forward(x, offset=7)
+        layer.backward(output, saved)
+    assert (log.uploads, log.downloads, log.synchronizations) == (0, 0, 0)

@@ -18,6 +18,7 @@ from layer_cases.models import MODELS
 from layer_cases.normalization import NORMALIZATION
 from layer_cases.padding import PADDING
 from layer_cases.pooling import POOLING
+from layer_cases.positions import POSITIONS
 from layer_cases.recurrent import RECURRENT
 from layer_cases.shapes import SHAPES
 from layer_cases.transformer import TRANSFORMERS
@@ -40,5 +41,6 @@ CASES = [
     *CONTAINERS,
     *MODELS,
     *TRANSFORMERS,
+    *POSITIONS,
     *LOSSES,
 ]

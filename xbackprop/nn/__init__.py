@@ -154,7 +154,9 @@ from xbackprop.nn.pooling import (
 from xbackprop.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from xbackprop.nn.reshape import Flatten, Unflatten
 from xbackprop.nn.resnet import BasicBlock, ResNet
+from xbackprop.nn.rotary import RotaryEmbedding
 from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
+from xbackprop.nn.swiglu import SwiGLU
 from xbackprop.nn.transformer import (
     Transformer,
     TransformerDecoder,
@@ -220,6 +222,8 @@ __all__ = [
     "TransformerEncoder",
     "TransformerDecoder",
     "Transformer",
+    "SwiGLU",
+    "RotaryEmbedding",
     # shapes
     "Flatten",
     "Unflatten",

@@ -364,3 +364,29 @@ def test_heads_without_any_key_are_those_of_pytorch(need_weights: bool) -> None:
     expected = theirs(tensor, tensor, tensor, torch.tensor(mask), need_weights)[0]
     np.testing.assert_allclose(received, expected.detach().numpy(), atol=1e-6)
     assert np.isnan(received[1]).all() == need_weights
+
+
+def test_initial_values_of_heads_are_distributed_as_in_pytorch(xb_device: Device) -> None:
+    """Glorot's bound for the packed matrix, zeros for biases, Xavier's deviation for bias_kv."""
+    layer = nn.MultiheadAttention(64, 2, add_bias_kv=True, rng=0)
+    state, bound = layer.state_dict(), np.sqrt(6 / (64 + 192))
+    packed = state["in_proj_weight"]
+    assert 0.99 * bound < np.abs(packed).max() <= bound
+    assert abs(packed.std() / (bound / np.sqrt(3)) - 1) < 0.02
+    assert 0.95 / 8 < np.abs(state["out_proj.weight"]).max() <= 1 / 8
+    assert not state["in_proj_bias"].any()
+    assert not state["out_proj.bias"].any()
+    for name in ("bias_k", "bias_v"):
+        assert abs(state[name].std() * 8 - 1) < 0.3
+
+
+def test_heads_draw_anew(xb_device: Device) -> None:
+    layer = nn.MultiheadAttention(4, 2, 0.5, kdim=3, add_bias_kv=True, rng=0)
+    before = layer.state_dict() | layer.extra_state()
+    layer.reset_parameters(1)
+    after = layer.state_dict() | layer.extra_state()
+    changed = {name for name in before if before[name].tobytes() != after[name].tobytes()}
+    assert set(before) - changed == {"in_proj_bias", "out_proj.bias"}
+    layer.reset_parameters(0)
+    for name, array in (layer.state_dict() | layer.extra_state()).items():
+        np.testing.assert_array_equal(array, before[name])

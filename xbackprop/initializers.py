@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array
-from xbackprop.backend.device import CPU, Device
+from xbackprop.backend.device import CPU, Device, device_of
 from xbackprop.backend.fork import renew_in_child
 from xbackprop.backend.transfer import asarray, to_device
 
@@ -138,6 +138,24 @@ def given(values: Any) -> Array:
     array
     """
     return asarray(values, device=CPU) if _makes_placeholders.get() else asarray(values)
+
+
+def copied(array: Array) -> Array:
+    """Return a copy on the same device, in storage of its own; of a placeholder, itself.
+
+    Parameters
+    ----------
+    array : array
+        Of a parameter or buffer.
+
+    Returns
+    -------
+    array
+    """
+    if _makes_placeholders.get() and type(array) is np.ndarray and not array.flags.writeable:
+        return array
+    with device_of(array).activate():
+        return array.copy()
 
 
 def uniform(

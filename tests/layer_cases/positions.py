@@ -1,31 +1,54 @@
-"""Rows of positions, and of the gated network."""
+"""Rows of the gated feed-forward block and of positions, beside their formulas in PyTorch."""
 
 from typing import Any
 
 import numpy as np
 
-from layer_cases.case import Case, normal, torch_function
+from layer_cases.attention import shaped
+from layer_cases.case import Case, Rng, normal, torch_function
 from xbackprop import nn
 
 
-def rotary_torch(base: float, interleaved: bool) -> Any:
-    """Turn complex numbers: another way to say it than ours."""
+def swiglu(torch: Any, dim: int, hidden: int, bias: bool) -> Any:
+    linear = torch.nn.Linear
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w1, self.w2 = linear(dim, hidden, bias), linear(hidden, dim, bias)
+            self.w3 = linear(dim, hidden, bias)
+
+        def forward(self, x: Any) -> Any:
+            return self.w2(torch.nn.functional.silu(self.w1(x)) * self.w3(x))
+
+    return Block()
+
+
+def rotary(interleaved: bool, base: float = 10000.0) -> Any:
+    """Pairs as complex numbers, times a number on the unit circle."""
 
     def make(torch: Any) -> Any:
-        def function(x: Any) -> Any:
+        def turn(x: Any, positions: Any = None) -> Any:
             half = x.shape[-1] // 2
-            pairs = x.unflatten(-1, (half, 2) if interleaved else (2, half))
+            if positions is None:
+                positions = torch.arange(x.shape[-2])
+            powers = torch.arange(half, dtype=torch.float64) / half
+            turns = torch.outer(positions.double(), base**-powers)
+            order = (half, 2) if interleaved else (2, half)
+            pairs = x.unflatten(-1, order)
             pairs = pairs if interleaved else pairs.transpose(-1, -2)
-            turns = base ** (-torch.arange(half, dtype=torch.float64) / half)
-            angles = torch.arange(x.shape[-2], dtype=torch.float64)[:, None] * turns
-            wide = torch.view_as_complex(pairs.contiguous().double())
-            turned = torch.view_as_real(wide * torch.polar(torch.ones_like(angles), angles))
-            turned = turned if interleaved else turned.transpose(-1, -2)
-            return turned.flatten(-2).to(x.dtype)
+            unit = torch.polar(torch.ones_like(turns), turns)
+            unit = unit.to(torch.complex64 if x.dtype == torch.float32 else torch.complex128)
+            y = torch.view_as_real(torch.view_as_complex(pairs.contiguous()) * unit)
+            return (y if interleaved else y.transpose(-1, -2)).flatten(-2)
 
-        return torch_function(torch, function)
+        return torch_function(torch, turn)
 
     return make
+
+
+def normal_x(rng: Rng) -> np.ndarray:
+    return rng.normal(size=(2, 3, 5, 4))
 
 
 def waves_torch(batch_first: bool) -> Any:
@@ -67,31 +90,41 @@ def learned_torch(positions: int, width: int, batch_first: bool) -> Any:
     return make
 
 
-def swiglu_torch(width: int, hidden: int, bias: bool) -> Any:
-    def make(torch: Any) -> Any:
-        class Gated(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.w1 = torch.nn.Linear(width, hidden, bias)
-                self.w2 = torch.nn.Linear(hidden, width, bias)
-                self.w3 = torch.nn.Linear(width, hidden, bias)
-
-            def forward(self, x: Any) -> Any:
-                return self.w2(torch.nn.functional.silu(self.w1(x)) * self.w3(x))
-
-        return Gated()
-
-    return make
-
-
 POSITIONS = [
-    Case("RotaryEmbedding", nn.RotaryEmbedding, normal(2, 3, 4, 6), rotary_torch(10000.0, True)),
     Case(
-        "RotaryEmbedding of halves",
-        lambda: nn.RotaryEmbedding(50.0, interleaved=False),
-        normal(2, 5, 8),
-        rotary_torch(50.0, False),
-        is_plain=False,
+        "SwiGLU", lambda: nn.SwiGLU(4, 6, rng=0), shaped((3, 4)), lambda t: swiglu(t, 4, 6, False)
+    ),
+    Case(
+        "SwiGLU bias",
+        lambda: nn.SwiGLU(3, 5, True, rng=0),
+        shaped((2, 4, 3)),
+        lambda t: swiglu(t, 3, 5, True),
+    ),
+    Case(
+        "SwiGLU default hidden_dim",
+        lambda: nn.SwiGLU(4, multiple_of=4, rng=0),
+        shaped((3, 4)),
+        lambda t: swiglu(t, 4, 12, False),
+    ),
+    Case("RotaryEmbedding", lambda: nn.RotaryEmbedding(4), normal_x, rotary(False)),
+    Case(
+        "RotaryEmbedding interleaved",
+        lambda: nn.RotaryEmbedding(4, interleaved=True),
+        normal_x,
+        rotary(True),
+    ),
+    Case(
+        "RotaryEmbedding base",
+        lambda: nn.RotaryEmbedding(4, 7.0),
+        shaped((2, 5, 4)),
+        rotary(False, 7.0),
+    ),
+    Case(
+        "RotaryEmbedding positions",
+        lambda: nn.RotaryEmbedding(4),
+        lambda rng: (normal_x(rng), np.array([9, 0, 3, 3, 70])),
+        rotary(False),
+        has_batch=False,
     ),
     Case(
         "SinusoidalPositionalEncoding",
@@ -134,17 +167,5 @@ POSITIONS = [
         normal(4, 3),
         learned_torch(6, 3, False),
         has_batch=False,
-    ),
-    Case(
-        "SwiGLU",
-        lambda: nn.SwiGLU(3, 4, rng=0),
-        normal(2, 5, 3),
-        swiglu_torch(3, 4, False),
-    ),
-    Case(
-        "SwiGLU with bias",
-        lambda: nn.SwiGLU(2, 3, bias=True, rng=0),
-        normal(4, 2),
-        swiglu_torch(2, 3, True),
     ),
 ]

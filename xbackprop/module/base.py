@@ -9,6 +9,7 @@ import numpy as np
 from xbackprop.backend.array_module import Array, is_array, is_device_array
 from xbackprop.backend.device import Device, device_of
 from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.initializers import copied as copied_array
 from xbackprop.module import config as _config
 from xbackprop.module import state as _state
 from xbackprop.module.frame import (
@@ -347,7 +348,7 @@ class Module:
         memo[id(self)] = copied
         for name, value in vars(self).items():
             if name == "_buffers":
-                copied.__dict__[name] = {key: _copy_array(array) for key, array in value.items()}
+                copied.__dict__[name] = {key: copied_array(array) for key, array in value.items()}
             else:
                 copied.__dict__[name] = copy.deepcopy(value, memo)
         return copied
@@ -374,11 +375,6 @@ class Module:
         if not lines:
             return f"{head}({self.extra_repr()})"
         return "\n".join([f"{head}({self.extra_repr()}", *lines, ")"])
-
-
-def _copy_array(array: Array) -> Array:
-    with device_of(array).activate():
-        return array.copy()
 
 
 def _on_host(value: Any) -> Any:

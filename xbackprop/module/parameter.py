@@ -8,6 +8,7 @@ from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device, device_of
 from xbackprop.backend.fork import LockHolder
 from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.initializers import copied
 
 
 class Clock:
@@ -201,11 +202,11 @@ class Parameter:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Parameter":
         # Stays on its device, in storage of its own: never a view of an optimizer's buffer.
         with device_of(self._data).activate():
-            copied = Parameter(self._data.copy(), self.requires_grad)
+            fresh = Parameter(copied(self._data), self.requires_grad)
             if self.has_grad:
-                copied.accumulate(self._grad)
-        memo[id(self)] = copied
-        return copied
+                fresh.accumulate(self._grad)
+        memo[id(self)] = fresh
+        return fresh
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Plain host arrays: a pickle made beside a GPU opens on a machine without one.

@@ -151,16 +151,20 @@ from xbackprop.nn.pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
-from xbackprop.nn.positions import (
-    LearnedPositionalEmbedding,
-    RotaryEmbedding,
-    SinusoidalPositionalEncoding,
-)
+from xbackprop.nn.positions import LearnedPositionalEmbedding, SinusoidalPositionalEncoding
 from xbackprop.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from xbackprop.nn.reshape import Flatten, Unflatten
 from xbackprop.nn.resnet import BasicBlock, ResNet
+from xbackprop.nn.rotary import RotaryEmbedding
 from xbackprop.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from xbackprop.nn.swiglu import SwiGLU
+from xbackprop.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 from xbackprop.nn.upsample import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
 __all__ = [
@@ -213,7 +217,17 @@ __all__ = [
     # attention
     "ScaledDotProductAttention",
     "MultiheadAttention",
+    # transformers
+    "TransformerEncoderLayer",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerDecoder",
+    "Transformer",
     "SwiGLU",
+    # positions
+    "RotaryEmbedding",
+    "SinusoidalPositionalEncoding",
+    "LearnedPositionalEmbedding",
     # shapes
     "Flatten",
     "Unflatten",
@@ -299,10 +313,6 @@ __all__ = [
     "Parallel",
     "Concat",
     "Recompute",
-    # positions
-    "LearnedPositionalEmbedding",
-    "RotaryEmbedding",
-    "SinusoidalPositionalEncoding",
     # models
     "BasicBlock",
     "ResNet",

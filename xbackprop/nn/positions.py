@@ -1,6 +1,5 @@
-"""Where a token stands: added to its features, or turned into them."""
+"""Where a token stands, added to its features: waves, or a trained vector."""
 
-import math
 from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
@@ -9,134 +8,8 @@ from xbackprop.dispatch import op
 from xbackprop.initializers import RandomSource, normal
 from xbackprop.module import Module, Parameter, describe_layer
 from xbackprop.nn.activations import as_number, check_float
+from xbackprop.nn.rotary import angles
 from xbackprop.nn.sizes import as_count
-
-_ANGLES = (
-    "(arange(offset, offset + x.shape[-2])[:, None] "
-    "* base ** (-arange(0, x.shape[-1], 2) / x.shape[-1]))"
-)
-
-
-def angles(x: Array, time: int, offset: int, base: float) -> Array:
-    """Return ``(time, features / 2)`` angles ``t base^(-2 i / features)``, in float64 beside ``x``.
-
-    They grow with ``t``, so float32 would lose digits that sine and cosine need.
-    """
-    xp, features = get_array_module(x), x.shape[-1]
-    steps = xp.arange(0, features, 2, dtype="float64") * (-math.log(base) / max(features, 1))
-    return xp.arange(offset, offset + time, dtype="float64").reshape(-1, 1) * xp.exp(steps)
-
-
-def _turned(x: Array, base: float, offset: int, interleaved: bool, sign: float) -> Array:
-    """Turn every pair of features by its angle, or by ``sign = -1`` back."""
-    xp, half = get_array_module(x), x.shape[-1] // 2
-    turn = angles(x, x.shape[-2], offset, base)
-    cosine, sine = xp.cos(turn).astype(x.dtype), (sign * xp.sin(turn)).astype(x.dtype)
-    first = (..., slice(0, None, 2)) if interleaved else (..., slice(0, half))
-    second = (..., slice(1, None, 2)) if interleaved else (..., slice(half, None))
-    output = xp.empty(x.shape, dtype=x.dtype)
-    output[first] = x[first] * cosine - x[second] * sine
-    output[second] = x[first] * sine + x[second] * cosine
-    return output
-
-
-@op(
-    formula=f"output = stack([x[..., ::2] * cos({_ANGLES}) - x[..., 1::2] * sin({_ANGLES}), "
-    f"x[..., ::2] * sin({_ANGLES}) + x[..., 1::2] * cos({_ANGLES})], -1).reshape(x.shape)"
-)
-def rotary_forward(
-    x: Array, base: float = 10000.0, offset: int = 0, interleaved: bool = True
-) -> tuple[Array, Any]:
-    """Turn the pair ``i`` of features of token ``t`` by ``t base^(-2 i / features)``.
-
-    Parameters
-    ----------
-    x : array of float, shape (..., time, features)
-        Queries or keys, an even number of features.
-    base : float
-        Of the wavelengths.
-    offset : int
-        Position of the first token.
-    interleaved : bool
-        Whether a pair is two neighbours, or one of the first and one of the second half.
-
-    Returns
-    -------
-    output : array
-        Of the shape of ``x``.
-    saved : (base, offset, interleaved)
-        Numbers only: the tables are made anew.
-
-    Notes
-    -----
-    A turn ``R_t`` keeps lengths, and ``(R_s q) (R_t k) = q R_(t - s) k``: the product of a query
-    and a key depends on how far they are apart. ``R_t^T = R_(-t)``, so ``dLoss/dx`` is ``g``
-    turned back.
-    """
-    return _turned(x, base, offset, interleaved, 1.0), (base, offset, interleaved)
-
-
-_BACK = _ANGLES.replace("x.", "grad_output.")
-
-
-@op(
-    formula="grad_input = stack(["
-    f"grad_output[..., ::2] * cos({_BACK}) + grad_output[..., 1::2] * sin({_BACK}), "
-    f"grad_output[..., 1::2] * cos({_BACK}) - grad_output[..., ::2] * sin({_BACK})], -1)"
-    ".reshape(grad_output.shape)"
-)
-def rotary_backward(
-    grad_output: Array, base: float = 10000.0, offset: int = 0, interleaved: bool = True
-) -> Array:
-    """Return ``g``, turned back."""
-    return _turned(grad_output, base, offset, interleaved, -1.0)
-
-
-class RotaryEmbedding(Module):
-    """Turn queries or keys by an angle that grows with their position, ``y_t = R_t x_t``.
-
-    Parameters
-    ----------
-    base : float, default 10000.0
-        Of the wavelengths, which go from ``2 pi`` to ``2 pi base``.
-    interleaved : bool, default True
-        A pair of features that turns together is two neighbours (RoFormer, GPT-J); False pairs the
-        first half with the second (GPT-NeoX, and LLaMA in Hugging Face's layout).
-
-    Notes
-    -----
-    The derivative is derived in :func:`rotary_forward`. Takes ``(..., time, features)``, as
-    attention does; ``offset`` of the call is the position of the first token.
-
-    References
-    ----------
-    Su et al., "RoFormer: enhanced transformer with rotary position embedding", arXiv:2104.09864,
-    section 3.2.
-    """
-
-    def __init__(self, base: float = 10000.0, interleaved: bool = True) -> None:
-        self.base = as_number("RotaryEmbedding", "base", base)
-        if not self.base > 0:
-            raise ValueError(f"RotaryEmbedding expects base above 0; got {base}")
-        self.interleaved = bool(interleaved)
-
-    def forward(self, x: Array, offset: int = 0) -> tuple[Array, Any]:
-        """Turn ``(..., time, features)``, whose first token is at ``offset``."""
-        check_float(self, x)
-        if x.ndim < 2 or x.shape[-1] % 2:
-            raise ValueError(
-                f"{describe_layer(self)} expects x of shape (..., time, features) with an even "
-                f"number of features; got {x.shape}"
-            )
-        return rotary_forward(x, self.base, offset, self.interleaved)
-
-    def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
-        """Return the gradient, turned back."""
-        return rotary_backward(grad_output, *saved) if input_grad else None
-
-    def extra_repr(self) -> str:
-        """Return the constructor arguments shown by ``repr``."""
-        return f"base={self.base}, interleaved={self.interleaved}"
 
 
 @op(
@@ -164,7 +37,7 @@ def sinusoidal_forward(x: Array, base: float = 10000.0, time_axis: int = -2) -> 
         What is added does not depend on ``x``: ``dLoss/dx = g``.
     """
     xp, features = get_array_module(x), x.shape[-1]
-    turn = angles(x, x.shape[time_axis], 0, base)
+    turn = angles(xp, xp.arange(x.shape[time_axis]), features, base)
     table = xp.empty((x.shape[time_axis], features), dtype=x.dtype)
     table[:, 0::2] = xp.sin(turn)
     table[:, 1::2] = xp.cos(turn)[:, : features // 2]

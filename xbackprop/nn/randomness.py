@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
-from xbackprop.backend.device import Device
+from xbackprop.backend.device import Device, device_of
 from xbackprop.initializers import RandomSource, as_generator, initial
 from xbackprop.module import Module, describe_layer
 from xbackprop.ops.random_bits import new_state, next_call, random_bits
@@ -29,6 +29,10 @@ class RandomLayer(Module):
     def reset_parameters(self, rng: RandomSource = None) -> None:
         """Draw a new key and start counting at zero."""
         self.load_extra_state({"random_state": new_state(as_generator(rng))})
+
+    def renew_key(self, rng: np.random.Generator) -> None:
+        """Take a new key, as a copy does that is to draw other bits."""
+        RandomLayer.__init__(self, device_of(self.random_state), rng)
 
     def check_random_input(self, x: Any, name: str = "x") -> None:
         """Check that an input is an array of floats on the device of the counter."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import xbackprop as xb
+from xbackprop.observe.expression import evaluate
 from xbackprop.observe.wording import HEADINGS, NOTES, PHRASES
 
 W1, B1 = [[0.8, -0.7], [-0.9, 0.6]], [0.1, 0.2]
@@ -94,6 +95,8 @@ def test_every_number_is_that_of_arithmetic_by_hand(hidden, output, loss, xb_dev
     quantities = {q["symbol"]: q for step in plain["steps"] for q in step["quantities"]}
     for name, number in by_hand(hidden, output, loss).items():
         assert quantities[name]["value"] == pytest.approx(number, rel=1e-12, abs=1e-15), name
+    for quantity in (q for section in told.steps for q in section.quantities if q.formula):
+        assert evaluate(quantity.formula) == pytest.approx(quantity.value, rel=1e-9, abs=1e-15)
     checks = plain["steps"][4]["checks"]
     assert len(checks) == 9
     for check in checks:

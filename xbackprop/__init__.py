@@ -24,8 +24,8 @@ from xbackprop.backend.transfer import (
 )
 
 if TYPE_CHECKING:
-    from xbackprop import data, interop, nn, optim, testing
-    from xbackprop.dispatch import observe, op
+    from xbackprop import data, interop, nn, observe, optim, testing
+    from xbackprop.dispatch import op
     from xbackprop.initializers import manual_seed
     from xbackprop.module import Module, Parameter
     from xbackprop.training import Trainer, load, save, value_and_grad
@@ -77,7 +77,7 @@ _LAZY = {
     "Trainer": "xbackprop.training:Trainer",
     "load": "xbackprop.training:load",
     "manual_seed": "xbackprop.initializers:manual_seed",
-    "observe": "xbackprop.dispatch:observe",
+    "observe": "xbackprop.observe",
     "op": "xbackprop.dispatch:op",
     "save": "xbackprop.training:save",
     "value_and_grad": "xbackprop.training:value_and_grad",

@@ -87,7 +87,20 @@ def _doctor(words: list[str]) -> int:
     return run(as_json)
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": _train, "doctor": _doctor}
+def _explain(words: list[str]) -> int:
+    from xbackprop.cli.explain_options import read_explain_options
+
+    options = read_explain_options(words)
+    from xbackprop.cli.explain import run_explain
+
+    return run_explain(options)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "explain": _explain,
+    "doctor": _doctor,
+}
 
 
 def _top_parser() -> LineParser:
@@ -96,6 +109,7 @@ def _top_parser() -> LineParser:
         "Neural networks with hand-written backward passes, on a CPU or a GPU.",
         "commands:\n"
         "  train            train a network on handwritten digits, or on a table of yours\n"
+        "  explain          show backpropagation on one sample, with all its numbers\n"
         "  doctor           say which device is used and why, and what keeps CUDA from working\n"
         "\n"
         "`xbackprop train --help` lists what can be chosen.",

@@ -10,7 +10,12 @@ from xbackprop.optim.optimizer import Optimizer, ParameterSource
 from xbackprop.optim.updates import cast, decay, masked, penalized
 
 
-@op
+@op(
+    formula="data_new = data - step_size * (beta1 * exp_avg + share1 * grad) "
+    "/ (correction * sqrt(beta2 * exp_avg_sq + share2 * grad * grad) + eps); "
+    "exp_avg_new = beta1 * exp_avg + share1 * grad; "
+    "exp_avg_sq_new = beta2 * exp_avg_sq + share2 * grad * grad",
+)
 def adam_update(
     data: Array,
     grad: Array,

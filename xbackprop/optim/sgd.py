@@ -15,7 +15,10 @@ def sgd_update(data: Array, grad: Array, lr: Any, finite: Array | None = None) -
     data -= masked(grad * lr, finite, 0.0)
 
 
-@op
+@op(
+    formula="data_new = data - lr * (momentum * momentum_buffer + grad_factor * grad); "
+    "momentum_buffer_new = momentum * momentum_buffer + grad_factor * grad",
+)
 def momentum_update(
     data: Array,
     grad: Array,

@@ -1,0 +1,21 @@
+"""Looking inside: observers of ops, such as the one that explains backpropagation."""
+
+import sys
+import types
+from contextlib import AbstractContextManager
+
+from xbackprop import dispatch
+from xbackprop.observe.explanation import Explanation
+from xbackprop.observe.lesson import explain
+
+__all__ = ["Explanation", "explain"]
+
+
+class _CallableModule(types.ModuleType):
+    """``xb.observe(observer)`` is the context of dispatch, ``xb.observe.explain`` stands here."""
+
+    def __call__(self, *observers: dispatch.Observer) -> AbstractContextManager[None]:
+        return dispatch.observe(*observers)
+
+
+sys.modules[__name__].__class__ = _CallableModule

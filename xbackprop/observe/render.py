@@ -1,0 +1,176 @@
+"""An explanation as text, Markdown and LaTeX."""
+
+import unicodedata
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from xbackprop.observe.expression import number_latex, number_text, to_latex, to_text
+from xbackprop.observe.wording import OUTLINE, heading, phrase
+
+if TYPE_CHECKING:
+    from xbackprop.observe.explanation import Check, Explanation, Quantity, Section
+
+_WIDTH = 88
+_COLUMNS = ("parameter", "above", "local", "gradient", "difference", "relative")
+
+
+def text_lines(explanation: "Explanation", lang: str) -> Iterator[str]:
+    """Return the lines for a terminal."""
+    for number, (title, section) in enumerate(_outline(explanation), start=1):
+        for key in title:
+            is_step = key in OUTLINE or key == "summary"
+            if number > 1 and (key != title[-1] or len(title) == 1):
+                yield ""
+            yield heading(key, lang) if is_step else f"  {heading(key, lang)}"
+        if section is None:
+            yield from (f"  {line}" for line in _summary(explanation, lang))
+            continue
+        yield from (f"  {line}" for line in _introduction(explanation, section.key, lang))
+        for quantity in section.quantities:
+            yield from _text_of(quantity)
+        if section.checks:
+            yield f"\n  {phrase('check', lang)}"
+            yield from _text_table(section.checks, lang)
+
+
+def _outline(
+    explanation: "Explanation",
+) -> Iterator[tuple[list[str], "Section | None"]]:
+    """Return each section with the headings above it; at last the summary."""
+    sections = {section.key: section for section in explanation.steps}
+    for step, keys in OUTLINE.items():
+        present = [key for key in keys if key in sections]
+        for position, key in enumerate(present):
+            titles = [step] * (position == 0) + [key] * (key != step)
+            yield titles, sections[key]
+    yield ["summary"], None
+
+
+def _introduction(explanation: "Explanation", key: str, lang: str) -> list[str]:
+    if key == "weight_update" and not explanation.is_plain_descent:
+        return [phrase("weight_update_other", lang)]
+    return (
+        [phrase(key, lang)] if key in ("local_derivatives", "chain_rule", "weight_update") else []
+    )
+
+
+def _text_of(quantity: "Quantity") -> Iterator[str]:
+    """Return ``symbol = formula = numbers = value`` in a line, or in several under each other."""
+    symbol = to_text(quantity.symbol)
+    parts = _parts(quantity, is_latex=False)
+    line = f"    {symbol} = {' = '.join(parts)}"
+    if len(line) <= _WIDTH:
+        yield line
+        return
+    yield f"    {symbol} = {parts[0]}"
+    yield from (f"    {' ' * len(symbol)} = {part}" for part in parts[1:])
+
+
+def _parts(quantity: "Quantity", is_latex: bool) -> list[str]:
+    """Return formula, formula in numbers and result, each once."""
+    write, result = (to_latex, number_latex) if is_latex else (to_text, number_text)
+    parts = []
+    if quantity.formula is not None:
+        parts = [write(quantity.formula), write(quantity.formula, numbers=True)]
+    parts.append(result(quantity.value))
+    return list(dict.fromkeys(parts))
+
+
+def _text_table(checks: "list[Check]", lang: str) -> Iterator[str]:
+    rows = [[phrase(f"column_{name}", lang) for name in _COLUMNS]]
+    rows += [_cells(check, is_latex=False) for check in checks]
+    widths = [max(map(_wide, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            " " * (width - _wide(cell)) + cell for cell, width in zip(row, widths, strict=True)
+        ]
+        cells[0] = row[0] + " " * (widths[0] - _wide(row[0]))
+        yield "    " + "   ".join(cells)
+
+
+def _wide(text: str) -> int:
+    """Return how many columns of a terminal a text takes; Chinese characters take two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _cells(check: "Check", is_latex: bool) -> list[str]:
+    number = number_latex if is_latex else number_text
+    name = to_latex(check.parameter) if is_latex else to_text(check.parameter)
+    values = (check.above.value, check.local.value, check.gradient.value, check.difference)
+    relative = float(f"{check.relative:.1e}")
+    return [name, *map(number, values), number(relative)]
+
+
+def _summary(explanation: "Explanation", lang: str) -> Iterator[str]:
+    before, after = explanation.loss, explanation.loss_after
+    if after is None:
+        yield phrase("loss_is", lang, number_text(before))
+    else:
+        yield phrase("loss_was", lang, number_text(before), number_text(after))
+    checks = [check for section in explanation.steps for check in section.checks]
+    if checks:
+        largest = max(
+            (check.relative for check in checks), key=lambda value: (value != value, value)
+        )
+        yield phrase("agreement", lang, len(checks), f"{largest:.1e}")
+    yield from (note.text(lang) for note in explanation.notes)
+
+
+def markdown_lines(explanation: "Explanation", lang: str) -> Iterator[str]:
+    """Return the lines of a Markdown document."""
+    for titles, section in _outline(explanation):
+        for key in titles:
+            level = "##" if key in OUTLINE or key == "summary" else "###"
+            yield from (f"{level} {heading(key, lang)}", "")
+        if section is None:
+            yield from (f"* {line}" for line in _summary(explanation, lang))
+            continue
+        yield from (line for text in _introduction(explanation, section.key, lang)
+                    for line in (text, ""))  # fmt: skip
+        for quantity in section.quantities:
+            parts = " = ".join(_parts(quantity, is_latex=True))
+            yield from (f"$${to_latex(quantity.symbol)} = {parts}$$", "")
+        if section.checks:
+            yield from (phrase("check", lang), "")
+            yield f"| {' | '.join(phrase(f'column_{name}', lang) for name in _COLUMNS)} |"
+            yield f"|{'---|' * len(_COLUMNS)}"
+            for check in section.checks:
+                yield f"| {' | '.join(f'${cell}$' for cell in _cells(check, is_latex=True))} |"
+            yield ""
+
+
+def latex_lines(explanation: "Explanation", lang: str) -> Iterator[str]:
+    """Return the lines of a fragment of LaTeX."""
+    for titles, section in _outline(explanation):
+        for key in titles:
+            command = "section" if key in OUTLINE or key == "summary" else "subsection"
+            yield rf"\{command}*{{{heading(key, lang)}}}"
+        if section is None:
+            yield r"\begin{itemize}"
+            yield from (rf"\item {_escaped(line)}" for line in _summary(explanation, lang))
+            yield r"\end{itemize}"
+            continue
+        yield from map(_escaped, _introduction(explanation, section.key, lang))
+        if section.quantities:
+            yield r"\begin{align*}"
+            rows = [
+                rf"{to_latex(quantity.symbol)} &= "
+                + r" \\ &= ".join(_parts(quantity, is_latex=True))
+                for quantity in section.quantities
+            ]
+            yield " \\\\\n".join(rows)
+            yield r"\end{align*}"
+        if section.checks:
+            yield _escaped(phrase("check", lang))
+            yield r"\begin{center}\begin{tabular}{l" + "r" * (len(_COLUMNS) - 1) + "}"
+            names = (_escaped(phrase(f"column_{name}", lang)) for name in _COLUMNS)
+            yield " & ".join(names) + r" \\"
+            for check in section.checks:
+                yield " & ".join(f"${cell}$" for cell in _cells(check, is_latex=True)) + r" \\"
+            yield r"\end{tabular}\end{center}"
+
+
+def _escaped(text: str) -> str:
+    for letter in "_^":
+        text = text.replace(letter, rf"\{letter}{{}}" if letter == "^" else rf"\{letter}")
+    return text

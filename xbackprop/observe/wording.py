@@ -1,0 +1,134 @@
+"""The words around the numbers, in two languages."""
+
+from dataclasses import dataclass
+from typing import Any
+
+LANGUAGES = ("en", "zh")
+
+# Under each key English and Chinese. The Chinese headings are those of the classical outline.
+HEADINGS = {
+    "forward": ("Forward pass", "前向传播"),
+    "loss": ("Loss", "计算误差"),
+    "backward": ("Backward pass", "反向传播误差"),
+    "loss_derivative": ("Derivative of the loss by the output", "损失函数对输出的导数"),
+    "local_derivatives": ("Derivatives of the outputs by the weights", "输出对权重的导数"),
+    "chain_rule": ("Chain rule", "链式法则"),
+    "update": ("Update", "更新权重"),
+    "weight_update": ("Weight update", "权重更新"),
+    "summary": ("Summary", "总结"),
+}
+# The steps, with the sections that each of them has.
+OUTLINE = {
+    "forward": ("forward",),
+    "loss": ("loss",),
+    "backward": ("loss_derivative", "local_derivatives", "chain_rule"),
+    "update": ("weight_update",),
+}
+
+PHRASES = {
+    "local_derivatives": (
+        "How each layer's output moves with its own weights and inputs:",
+        "每一层的输出随本层权重和输入的变化率：",
+    ),
+    "chain_rule": (
+        "Gradient = gradient from above * local derivative, from the output back to the input:",
+        "梯度 = 上游梯度 × 局部导数，从输出逐层传回输入：",
+    ),
+    "weight_update": ("w_new = w - eta * dLoss/dw:", "w_new = w - eta * dLoss/dw："),
+    "weight_update_other": (
+        "Each weight moves against its gradient:",
+        "每个权重沿梯度的反方向移动：",
+    ),
+    "check": (
+        "Compared with (Loss(w + h) - Loss(w - h)) / 2h:",
+        "与有限差分 (Loss(w + h) - Loss(w - h)) / 2h 比较：",
+    ),
+    "column_parameter": ("weight w", "权重 w"),
+    "column_above": ("from above", "上游梯度"),
+    "column_local": ("local", "局部导数"),
+    "column_gradient": ("dLoss/dw", "dLoss/dw"),
+    "column_difference": ("difference", "有限差分"),
+    "column_relative": ("relative", "相对差"),
+    "loss_was": ("Loss {0} -> {1} after the update.", "误差 {0} -> 更新后 {1}。"),
+    "loss_is": ("Loss {0}.", "误差 {0}。"),
+    "agreement": (
+        "{0} gradients; the largest relative difference from finite differences is {1}.",
+        "共 {0} 个梯度；与有限差分的最大相对差为 {1}。",
+    ),
+}
+
+NOTES = {
+    "saturated": (
+        "{0} = {1}: saturated, the derivative {2} lets hardly any gradient pass.",
+        "{0} = {1}：已饱和，导数 {2} 几乎不让梯度通过。",
+    ),
+    "off": (
+        "{0} = 0: the unit is off, its derivative is 0 and its weights get no gradient.",
+        "{0} = 0：该单元未激活，导数为 0，其权重得不到梯度。",
+    ),
+    "not_finite": (
+        "{0} = {1}: beyond what the number format can hold; what depends on it means nothing.",
+        "{0} = {1}：超出数值格式的范围；依赖它的结果没有意义。",
+    ),
+    "tiny": (
+        "{0} = {1}: below the smallest normal number, so digits are lost.",
+        "{0} = {1}：小于最小的规格化数，有效数字已丢失。",
+    ),
+    "rounded_away": (
+        "{0}: the change is smaller than the last digit of the weight, which stays as it is.",
+        "{0}：变化量小于权重的最后一位有效数字，权重保持不变。",
+    ),
+    "no_formula": (
+        "{0}: the formula {1}, taken literally, gives another number here (an option, or overflow "
+        "and rounding that the op avoids); the op's number is shown.",
+        "{0}：按字面计算公式 {1} 会得到不同的数（使用了选项，或运算避免了溢出与舍入）；"
+        "此处显示运算的实际结果。",
+    ),
+    "difference": (
+        "{0}: the finite difference {1} is far from the gradient {2}: the loss has a kink within "
+        "the step h, or moves less than its own last digit.",
+        "{0}：有限差分 {1} 与梯度 {2} 相差较大：误差在步长 h 内有折点，"
+        "或其变化小于自身的最后一位有效数字。",
+    ),
+    "one_class": (
+        "With one output the softmax is 1 whatever the weights: the loss and all gradients are 0.",
+        "只有一个输出时 softmax 恒为 1：误差和所有梯度都是 0。",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark.
+
+    Attributes
+    ----------
+    key : str
+        One of :data:`NOTES`.
+    values : tuple of str
+        What it speaks of.
+    """
+
+    key: str
+    values: tuple[str, ...] = ()
+
+    def text(self, lang: str) -> str:
+        """Return the remark in a language."""
+        return NOTES[self.key][language_index(lang)].format(*self.values)
+
+
+def language_index(lang: str) -> int:
+    """Return the place of a language in the tables; ValueError for one that is not there."""
+    if lang not in LANGUAGES:
+        raise ValueError(f"expected lang to be one of {', '.join(LANGUAGES)}; got {lang!r}")
+    return LANGUAGES.index(lang)
+
+
+def heading(key: str, lang: str) -> str:
+    """Return a heading."""
+    return HEADINGS[key][language_index(lang)]
+
+
+def phrase(key: str, lang: str, *values: Any) -> str:
+    """Return a phrase around values."""
+    return PHRASES[key][language_index(lang)].format(*values)

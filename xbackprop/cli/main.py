@@ -95,7 +95,7 @@ def _top_parser() -> LineParser:
         "xbackprop",
         "Neural networks with hand-written backward passes, on a CPU or a GPU.",
         "commands:\n"
-        "  train            train a network on handwritten digits, or on a table of yours\n"
+        "  train            train a network on images, on texts, or on a table of yours\n"
         "  doctor           say which device is used and why, and what keeps CUDA from working\n"
         "\n"
         "`xbackprop train --help` lists what can be chosen.",

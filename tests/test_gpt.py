@@ -323,3 +323,26 @@ def test_weights_in_several_files_and_in_none(tmp_path):
 def test_a_model_without_biases_is_no_gpt_2(tmp_path):
     with pytest.raises(ValueError, match="biases"):
         save_gpt2(small(bias=False), tmp_path)
+
+
+def test_backward_lets_go_of_what_it_has_used():
+    model = small()
+    logits, saved = model.forward(some_tokens(2, 4))
+    grad = np.ones_like(logits)
+    model.backward(grad, saved, keep=True)
+    once = model.wte.weight.grad.copy()
+    model.backward(grad, saved)
+    np.testing.assert_allclose(model.wte.weight.grad, 2 * once, rtol=1e-5)
+    with pytest.raises(RuntimeError):
+        model.backward(grad, saved)
+
+
+def test_tokens_that_the_cache_or_the_model_does_not_know(xb_device: Device):
+    model = small().eval()
+    with pytest.raises(ValueError, match="of 2 texts; got tokens of 1"):
+        next_logits(model, xb.asarray([[1, 2]]), KeyValueCache(model, batch=2))
+    for prompt in ([11], [-1]):
+        with pytest.raises(IndexError, match="from 0 to 10"):
+            next(model.generate(prompt, 1))
+    with pytest.raises(TypeError):
+        next(model.generate([1.5], 1))

@@ -66,7 +66,7 @@ def load_split(options: TrainOptions) -> Split:
     """
     is_text = options.data in TEXT_NAMES or Path(options.data).suffix.lower() in TEXT_EXTENSIONS
     if is_text and options.model != "gpt":
-        raise CommandError(f"--data {options.data}: is a text, for --model gpt")
+        raise CommandError(f"--data {options.data}: is a text. Add --model gpt")
     _refuse_columns(options)
     takes_images = options.model in ("cnn", "resnet")
     try:

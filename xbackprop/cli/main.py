@@ -108,7 +108,7 @@ def _top_parser() -> LineParser:
         "xbackprop",
         "Neural networks with hand-written backward passes, on a CPU or a GPU.",
         "commands:\n"
-        "  train            train a network on handwritten digits, or on a table of yours\n"
+        "  train            train a network on images, on texts, or on a table of yours\n"
         "  explain          show backpropagation on one sample, with all its numbers\n"
         "  doctor           say which device is used and why, and what keeps CUDA from working\n"
         "\n"

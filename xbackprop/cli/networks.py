@@ -10,6 +10,7 @@ from xbackprop import nn, optim
 from xbackprop.cli.errors import CommandError
 from xbackprop.cli.options import TrainOptions
 from xbackprop.cli.tasks import Task, TokenTask
+from xbackprop.data import Split
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -62,13 +63,12 @@ def make_network(
 
 def _given_sizes(options: TrainOptions) -> str:
     sizes = {
-        "--channels": options.channels,
-        "--hidden": options.hidden,
-        "--layers": (options.layers or 0,),
-        "--width": (options.width or 0,),
+        "--channels": ",".join(map(str, options.channels)),
+        "--hidden": ",".join(map(str, options.hidden)),
+        "--layers": options.layers,
+        "--width": options.width,
     }
-    given = {name: ",".join(map(str, size)) for name, size in sizes.items() if any(size)}
-    return " ".join(f"{name} {size}" for name, size in given.items())
+    return " ".join(f"{name} {size}" for name, size in sizes.items() if size)
 
 
 def _make_mlp(
@@ -169,6 +169,37 @@ def describe_network(sample_shape: tuple[int, ...], options: TrainOptions, task:
     return " -> ".join(parts)
 
 
+def refuse_single_samples(split: Split, options: TrainOptions) -> None:
+    """Refuse batches that leave one value for a normalization, of which it would make 0.
+
+    Parameters
+    ----------
+    split : Split
+        The data.
+    options : TrainOptions
+        Network and size of the batches.
+
+    Raises
+    ------
+    CommandError
+        When the last batch is one sample, and the last images of the network are one pixel.
+    """
+    samples = len(split.x_train)
+    last = samples % options.batch_size or options.batch_size
+    if options.model not in ("cnn", "resnet") or min(last, samples) > 1:
+        return
+    sides = list(split.x_train.shape[2:])
+    for _ in options.channels[1:]:
+        sides = [side // 2 for side in sides] if min(sides) > 1 else sides
+    if options.model == "resnet":
+        sides = [math.ceil(side / 8) if min(sides) < 64 else side for side in sides]
+    if math.prod(sides) == 1:
+        raise CommandError(
+            f"--batch-size {options.batch_size}: leaves one of {samples} samples for the last "
+            "batch, and one sample cannot be normalized. Take another size"
+        )
+
+
 def make_optimizer(model: nn.Module, options: TrainOptions, task: Task) -> optim.Optimizer:
     """Return the optimizer of a network's parameters.
 
@@ -214,13 +245,15 @@ def make_schedule(
     Returns
     -------
     LRScheduler or None
-        None for a constant learning rate.
+        None for a learning rate that is constant from the beginning.
     """
     if options.schedule == "constant":
-        return None
+        if not options.warmup:
+            return None
+        return optim.lr_scheduler.WarmupStableDecayLR(optimizer, options.warmup, 0, 0, 1.0)
     batches = math.ceil(samples / options.batch_size)
     updates = math.ceil(batches / options.accumulate) * options.epochs
-    warmup = min(options.warmup, updates)
+    warmup = min(options.warmup, updates)  # a run that is shorter rises to its end
     return optim.lr_scheduler.WarmupStableDecayLR(
         optimizer, warmup, 0, updates - warmup, decay="cosine"
     )

@@ -342,7 +342,7 @@ def _make_parser() -> LineParser:
         "--dropout", type=share, metavar="P",
         help="share of activations left out while training: after each hidden layer of an mlp\n"
         f"(default: 0), before the last layer of a cnn (default: {_listed('cnn', 'dropout')}),\n"
-        "everywhere in a gpt (default: 0)",
+        "everywhere in a gpt (default: the preset's; nano 0)",
     )  # fmt: skip
     network.add_argument(
         "--activation", type=one_of(ACTIVATIONS), metavar="NAME",
@@ -354,7 +354,7 @@ def _make_parser() -> LineParser:
     )  # fmt: skip
     network.add_argument(
         "--optimizer", type=one_of(OPTIMIZERS), metavar="NAME",
-        help=f"{', '.join(OPTIMIZERS)} (default: adam)",
+        help=f"{', '.join(OPTIMIZERS)} (default: adam; adamw for a gpt)",
     )  # fmt: skip
     network.add_argument(
         "--lr", type=positive_number, metavar="RATE",
@@ -367,11 +367,11 @@ def _make_parser() -> LineParser:
     )  # fmt: skip
     network.add_argument(
         "--warmup", type=whole_number(0), metavar="N",
-        help="updates over which the learning rate of cosine rises at first (default: 0; gpt 100)",
+        help="updates over which the learning rate rises at first (default: 0; gpt 100)",
     )  # fmt: skip
     network.add_argument(
         "--weight-decay", type=number_from_zero, metavar="X",
-        help="of the optimizer (default: its own; gpt 0.1, of matrices only)",
+        help="of the optimizer (default: adamw 0.01, others 0; gpt 0.1, of its matrices only)",
     )  # fmt: skip
     network.add_argument(
         "--clip-norm", type=positive_number, metavar="X",
@@ -411,8 +411,8 @@ def _make_parser() -> LineParser:
     )  # fmt: skip
     run.add_argument(
         "--resume", metavar="FOLDER",
-        help="go on with the run of this folder; --epochs N makes it longer, --data FILE says\n"
-        "where its table is now",
+        help="go on with the run of this folder; --epochs N makes it longer where the learning\n"
+        "rate is constant, --data FILE says where its file is now",
     )  # fmt: skip
     run.add_argument(
         "--keep", type=whole_number(1), metavar="K",

@@ -155,7 +155,7 @@ def layer_widths(text: str) -> tuple[int, ...]:
         widths = (0,)
     if min(widths) < 1:
         raise argparse.ArgumentTypeError(
-            f"expected the widths of the hidden layers, such as 64,32, or none; got {text!r}"
+            f"expected whole numbers above 0, such as 64,32, or none; got {text!r}"
         )
     return widths
 

@@ -79,8 +79,9 @@ def _draw_images(run: Run) -> None:
         draw_filters(to_host(first.weight.data), folder / FILTERS)
     inputs = run.inputs(split.x_test)
     maps = feature_maps(run.trainer.model, inputs[:1])
-    with writing(folder / FEATURES):
-        draw_features(split.x_test[0], maps, folder / FEATURES)
+    if maps:  # none where every image is one pixel high or wide
+        with writing(folder / FEATURES):
+            draw_features(split.x_test[0], maps, folder / FEATURES)
     losses = sample_losses(run)
     worst = np.argsort(-losses, kind="stable")[:_WORST_SAMPLES]
     predicted, truth = predict_test(run), split.y_test

@@ -18,6 +18,7 @@ from xbackprop.cli.networks import (
     make_network,
     make_optimizer,
     make_schedule,
+    refuse_single_samples,
 )
 from xbackprop.cli.options import TrainOptions, has_meaning
 from xbackprop.cli.run_folder import CHECKPOINTS, make_run_folder, write_config
@@ -126,6 +127,7 @@ def build_run(
     Run
     """
     task = make_task(split, options.loss)
+    refuse_single_samples(split, options)
     weights_rng, order_rng = np.random.default_rng(options.seed).spawn(2)
     model = make_network(split.x_train.shape[1:], options, task, weights_rng)
     optimizer = make_optimizer(model, options, task)
@@ -266,7 +268,9 @@ def describe_run(run: Run) -> list[str]:
 
 def _describe_rate(options: TrainOptions) -> str:
     rate = f"learning rate {options.lr:g}"
-    return rate if options.schedule == "constant" else f"{rate} down to 0 by {options.schedule}"
+    if options.schedule != "constant":
+        rate += f" down to 0 by {options.schedule}"
+    return f"{rate} after {options.warmup} updates that raise it" if options.warmup else rate
 
 
 def _describe_batch(options: TrainOptions) -> str:

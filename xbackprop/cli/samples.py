@@ -37,7 +37,10 @@ def sample_lines(run: Run) -> list[str]:
     ids = encode_prompt(split.tokenizer, run.options.prompt)
     # A stream of its own: the order of the data must not depend on what is shown.
     rng = np.random.default_rng([run.options.seed, run.trainer.steps])
-    drawn = model.generate(ids, _LENGTH, temperature=_TEMPERATURE, rng=rng)
+    try:
+        drawn = list(model.generate(ids, _LENGTH, temperature=_TEMPERATURE, rng=rng))
+    except ValueError as error:  # NaN: the next step finds it too, and says what to do
+        return [f"step {run.trainer.steps} writes nothing: {error}"]
     text = split.tokenizer.decode([*ids, *drawn]).strip("\n")
     heading = f"step {run.trainer.steps} writes"
     return [heading, *(f"  | {line}" for line in text.splitlines())]

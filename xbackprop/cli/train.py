@@ -152,7 +152,7 @@ def _fit(run: Run, stop: StopRequest) -> Outcome:
             what, _, _ = str(error).partition(" Lower the learning rate")
             outcome.failure = f"{what} Try an --lr below {options.lr:g}, or check the data"
         except MemoryError as error:
-            outcome.failure = f"out of memory ({error}). Try a smaller --batch-size or --hidden"
+            outcome.failure = f"out of memory ({error}). Try a smaller --batch-size or network"
         if not _is_complete(run) and not outcome.failure:
             save_checkpoint()  # in the middle of an epoch
     outcome.seconds = time.perf_counter() - started

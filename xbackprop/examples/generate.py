@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import xbackprop as xb
+from xbackprop.cli.devices import choose_device
 from xbackprop.cli.errors import CommandError
 from xbackprop.cli.parser import LineParser, number_from_zero, positive_number, whole_number
 from xbackprop.cli.samples import encode_prompt
@@ -52,7 +53,7 @@ def load(path: str, device: str | None) -> tuple[Any, Any]:
     """Return model and tokenizer of a run."""
     file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
     try:
-        loaded = xb.load(file, device=device)
+        loaded = xb.load(file, device=choose_device(device).device)
     except (CheckpointError, OSError) as error:
         raise CommandError(f"MODEL: {error}") from error
     config = loaded.counters.get("tokenizer")

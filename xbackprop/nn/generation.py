@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def next_logits(model: "GPT", tokens: Array, cache: KeyValueCache) -> Array:
     Raises
     ------
     ValueError
-        When the context is not long enough.
+        When the context is not long enough, and for another number of texts than the cache's.
     """
     model.check_tokens(tokens)
     start, stop = cache.length, cache.length + tokens.shape[1]
@@ -77,6 +78,9 @@ def next_logits(model: "GPT", tokens: Array, cache: KeyValueCache) -> Array:
         raise ValueError(
             f"GPT: {stop} tokens do not fit into context_length={model.context_length}"
         )
+    batch = len(cache.layers[0][0])
+    if len(tokens) != batch:
+        raise ValueError(f"GPT: the cache is of {batch} texts; got tokens of {len(tokens)}")
     with as_one_call(tokens), inference():
         x = model.wte(tokens) + model.wpe.weight.value[start:stop]
         xp = get_array_module(x)
@@ -133,11 +137,20 @@ def generate(
     ------
     int
         The next token.
+
+    Raises
+    ------
+    IndexError
+        For a token that the model does not know.
+    ValueError
+        For an empty prompt, and for what says nothing about how to draw.
     """
     check_sampling(temperature, top_k, top_p)
-    context = [int(token) for token in prompt][-model.context_length :]
+    context = [index(token) for token in prompt][-model.context_length :]
     if not context:
         raise ValueError("generate expects a prompt of at least one token; got none")
+    if min(context) < 0 or max(context) >= model.vocab_size:
+        raise IndexError(f"generate expects tokens from 0 to {model.vocab_size - 1}; got {context}")
     generator, cache = as_generator(rng), KeyValueCache(model)
     new = context
     for _ in range(length):

@@ -9,7 +9,7 @@ import numpy as np
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
 from xbackprop.initializers import RandomSource, as_generator, normal
-from xbackprop.module import Module, Parameter, describe_layer
+from xbackprop.module import Module, Parameter, current_frame, describe_layer
 from xbackprop.nn.activations import GELU
 from xbackprop.nn.attention import ScaledDotProductAttention
 from xbackprop.nn.containers import ModuleList, Sequential
@@ -40,8 +40,12 @@ class CausalSelfAttention(Module):
         Of both linear maps.
     block_size : int, optional
         Queries at a time, see :class:`ScaledDotProductAttention`.
-    device, dtype, rng
-        Where the parameters live, their float dtype, and what they are drawn from.
+    device : str or Device, optional
+        Where the parameters live; None is the default device.
+    dtype : dtype, optional
+        Of the parameters, a float dtype; None is float32.
+    rng : Generator, int or None
+        Draws the initial values.
 
     Notes
     -----
@@ -125,8 +129,12 @@ class GPTBlock(Module):
     ----------
     embed_dim, num_heads, dropout, bias, block_size
         As :class:`CausalSelfAttention` takes them.
-    device, dtype, rng
-        Where the parameters live, their float dtype, and what they are drawn from.
+    device : str or Device, optional
+        Where the parameters live; None is the default device.
+    dtype : dtype, optional
+        Of the parameters, a float dtype; None is float32.
+    rng : Generator, int or None
+        Draws the initial values.
 
     Notes
     -----
@@ -211,8 +219,12 @@ class GPT(Module):
         Of linear maps and normalizations.
     block_size : int, optional
         Queries at a time, see :class:`ScaledDotProductAttention`: memory is then linear in tokens.
-    device, dtype, rng
-        Where the parameters live, their float dtype, and what they are drawn from.
+    device : str or Device, optional
+        Where the parameters live; None is the default device.
+    dtype : dtype, optional
+        Of the parameters, a float dtype; None is float32.
+    rng : Generator, int or None
+        Draws the initial values.
 
     Raises
     ------
@@ -333,7 +345,8 @@ class GPT(Module):
 
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> None:
         """Pass the gradient back to every parameter; tokens have none."""
-        saved = list(saved)
+        if current_frame().keep:
+            saved = list(saved)
         grad: Any  # never None: every part is asked for the gradient of its input
         embedding = self.wte.weight
         grad, grad_embedding, _ = linear_backward(

@@ -32,8 +32,12 @@ class BasicBlock(Module):
         Channels of ``y``.
     stride : int, default 1
         Of the first convolution and the shortcut.
-    device, dtype, rng
-        Where the parameters live, their float dtype, and what they are drawn from.
+    device : str or Device, optional
+        Where the parameters live; None is the default device.
+    dtype : dtype, optional
+        Of the parameters, a float dtype; None is float32.
+    rng : Generator, int or None
+        Draws the initial values.
 
     Notes
     -----
@@ -122,8 +126,12 @@ class ResNet(Module):
     small_images : bool, default False
         Begin with a 3x3 convolution of stride 1 and no pooling, in place of one of 7x7 and stride 2
         and a pooling of 3x3 and stride 2: for images below some 64 pixels.
-    device, dtype, rng
-        Where the parameters live, their float dtype, and what they are drawn from.
+    device : str or Device, optional
+        Where the parameters live; None is the default device.
+    dtype : dtype, optional
+        Of the parameters, a float dtype; None is float32.
+    rng : Generator, int or None
+        Draws the initial values.
 
     Notes
     -----

@@ -70,6 +70,22 @@ def test_a_stopped_run_goes_on_to_the_same_end(capsys, tmp_path):
     assert "3 epochs" in err
 
 
+def test_a_short_run_rises_for_a_tenth_of_it(capsys, tmp_path):
+    at = QUICK.index("--warmup")
+    call(capsys, *QUICK[:at], *QUICK[at + 2 :], "--out", "run", "--quiet")
+    arguments = json.loads((tmp_path / "run" / "config.json").read_text())["arguments"]
+    checkpoint = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    updates = int(checkpoint.stem.removeprefix("step-"))
+    assert arguments["warmup"] == updates // 10 > 0
+
+
+def test_weight_decay_is_adamws(capsys):
+    from xbackprop.cli.options import read_options
+
+    assert read_options(["--model", "gpt"]).weight_decay == 0.1
+    assert read_options(["--model", "gpt", "--optimizer", "sgd"]).weight_decay is None
+
+
 def test_byte_pairs(capsys, tmp_path):
     pytest.importorskip("tokenizers")
     code, out, err = call(
@@ -101,6 +117,7 @@ def test_presets_give_sizes_and_options_change_them(capsys, tmp_path):
         (("--model", "gpt", "--loss", "mse"), ["--loss"]),
         (("--model", "mlp", "--context", "8"), ["--context", "gpt"]),
         (("--model", "gpt", "--preset", "huge"), ["nano, micro, gpt2"]),
+        ((*QUICK[1:], "--warmup", "9999"), ["--warmup 9999", "updates"]),
         ((*QUICK[1:], "--heads", "3"), ["--heads 3", "16"]),
         ((*QUICK[1:], "--context", "999999"), ["--context", "999999"]),
         ((*QUICK[1:], "--vocab-size", "300"), ["--tokens bpe"]),

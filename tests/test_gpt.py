@@ -203,6 +203,9 @@ def test_extreme_logits_are_drawn_from():
     assert draw_token(np.array([-np.inf, 3e38, 0.0]), rng=0) == 1
     assert draw_token(np.array([1e-45, -1e30]), rng=0) == 0
     assert draw_token(np.array([1.0, 2.0]), temperature=1e-300, rng=0) == 1
+    assert draw_token(np.array([1.0, np.inf, 2.0]), rng=0) == 1
+    assert {draw_token(np.array([np.inf, 0.0, np.inf]), rng=seed) for seed in range(9)} == {0, 2}
+    assert {draw_token(np.full(2, -np.inf), rng=seed) for seed in range(9)} == {0, 1}
 
 
 @pytest.mark.parametrize(

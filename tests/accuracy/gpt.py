@@ -18,7 +18,7 @@ import torch
 from layer_cases.transformer import gpt_torch
 
 import xbackprop as xb
-from xbackprop.cli.options import MODELS, PRESETS
+from xbackprop.cli.options import MODELS, PRESETS, WARMUP
 from xbackprop.optim.lr_scheduler import WarmupStableDecayLR
 
 LR, BETAS = 1e-3, (0.9, 0.99)
@@ -29,7 +29,7 @@ MOST_ABOVE = 0.02
 
 def schedule(step: int, total: int) -> float:
     """The factor of the learning rate at a step, as WarmupStableDecayLR has it."""
-    warmup = MODELS["gpt"]["warmup"]
+    warmup = WARMUP
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + np.cos(np.pi * min(1.0, (step - warmup) / max(total - warmup, 1))))
@@ -56,13 +56,12 @@ class Ours:
         )  # fmt: skip
         groups = self.model.parameter_groups(MODELS["gpt"]["weight_decay"])
         optimizer = xb.optim.AdamW(groups, lr=LR, betas=BETAS)
-        warmup = MODELS["gpt"]["warmup"]
         self.trainer = xb.Trainer(
             self.model,
             xb.nn.TokenCrossEntropyLoss(),
             optimizer,
             clip_norm=MODELS["gpt"]["clip_norm"],
-            scheduler=WarmupStableDecayLR(optimizer, warmup, 0, total - warmup, decay="cosine"),
+            scheduler=WarmupStableDecayLR(optimizer, WARMUP, 0, total - WARMUP, decay="cosine"),
             scheduler_interval="step",
         )
 
@@ -146,7 +145,7 @@ def steps_in(seconds: float, corpus: Any, seed: int) -> int:
     started = time.perf_counter()
     for _ in range(PROBE):
         side.step(*next(source))
-    return max(2 * MODELS["gpt"]["warmup"], int(seconds * PROBE / (time.perf_counter() - started)))
+    return max(10 * WARMUP, int(seconds * PROBE / (time.perf_counter() - started)))
 
 
 def draw(document: dict[str, Any], path: Path) -> None:

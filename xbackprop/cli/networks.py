@@ -8,7 +8,7 @@ import numpy as np
 
 from xbackprop import nn, optim
 from xbackprop.cli.errors import CommandError
-from xbackprop.cli.options import TrainOptions
+from xbackprop.cli.options import WARMUP, TrainOptions
 from xbackprop.cli.tasks import Task, TokenTask
 from xbackprop.data import Split
 
@@ -247,16 +247,62 @@ def make_schedule(
     LRScheduler or None
         None for a learning rate that is constant from the beginning.
     """
+    warmup = options.warmup or 0
     if options.schedule == "constant":
-        if not options.warmup:
+        if not warmup:
             return None
-        return optim.lr_scheduler.WarmupStableDecayLR(optimizer, options.warmup, 0, 0, 1.0)
+        return optim.lr_scheduler.WarmupStableDecayLR(optimizer, warmup, 0, 0, 1.0)
+    rest = count_updates(options, samples) - warmup
+    return optim.lr_scheduler.WarmupStableDecayLR(optimizer, warmup, 0, rest, decay="cosine")
+
+
+def count_updates(options: TrainOptions, samples: int) -> int:
+    """Return how many updates a run has.
+
+    Parameters
+    ----------
+    options : TrainOptions
+        Epochs and batches.
+    samples : int
+        Of the training part.
+
+    Returns
+    -------
+    int
+    """
     batches = math.ceil(samples / options.batch_size)
-    updates = math.ceil(batches / options.accumulate) * options.epochs
-    warmup = min(options.warmup, updates)  # a run that is shorter rises to its end
-    return optim.lr_scheduler.WarmupStableDecayLR(
-        optimizer, warmup, 0, updates - warmup, decay="cosine"
-    )
+    return math.ceil(batches / options.accumulate) * options.epochs
+
+
+def find_warmup(options: TrainOptions, samples: int) -> int:
+    """Return over how many updates the learning rate rises.
+
+    Parameters
+    ----------
+    options : TrainOptions
+        What was asked for; None leaves it to the model.
+    samples : int
+        Of the training part.
+
+    Returns
+    -------
+    int
+        For a gpt ``WARMUP`` where nothing was asked for, in a short run a tenth of it.
+
+    Raises
+    ------
+    CommandError
+        For more updates than the run has.
+    """
+    updates = count_updates(options, samples)
+    if options.warmup is None:
+        return min(WARMUP, updates // 10) if options.model == "gpt" else 0
+    if options.schedule != "constant" and options.warmup > updates:
+        raise CommandError(
+            f"--warmup {options.warmup}: expected at most {updates}, which is how many updates the "
+            "run has"
+        )
+    return options.warmup
 
 
 def default_learning_rate(optimizer: str, task: Task) -> float:

@@ -36,7 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "resnet": {"channels": (16,), "epochs": 8, "batch_size": 32, "schedule": "cosine"},
     "gpt": {
         "data": "shakespeare", "preset": "nano", "tokens": "char",
-        "epochs": 3, "batch_size": 8, "schedule": "cosine", "warmup": 100,
+        "epochs": 3, "batch_size": 8, "schedule": "cosine",
         "optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 1.0, "sample_every": 500,
     },
 }  # fmt: skip
@@ -47,6 +47,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gpt2": {"layers": 12, "heads": 12, "width": 768, "context": 1024},
 }
 TOKENS = ("char", "bpe")
+WARMUP = 100  # updates of a gpt, in a run of ten times as many or more
 _TABLES = ("mlp", "cnn", "resnet")
 # Options that mean something for some networks only.
 _ONLY_FOR = {
@@ -130,8 +131,8 @@ class TrainOptions:
         One of ``LOSSES``.
     lr : float or None
         Learning rate.
-    warmup : int
-        Updates over which it rises.
+    warmup : int or None
+        Updates over which it rises; None leaves it to the model.
     weight_decay, clip_norm : float or None
         None is what the optimizer has, and no bound for the norm of the gradients.
     epochs, batch_size, accumulate, seed : int
@@ -176,7 +177,7 @@ class TrainOptions:
     optimizer: str = "adam"
     lr: float | None = None
     schedule: str = "constant"
-    warmup: int = 0
+    warmup: int | None = None
     weight_decay: float | None = None
     clip_norm: float | None = None
     epochs: int = 30
@@ -246,7 +247,9 @@ def _completed(given: dict[str, Any]) -> TrainOptions:
             else "at least one number, such as 16,32"
         )
         raise CommandError(f"--channels: a {model} takes {expected}")
-    defaults = MODELS[model]
+    defaults = dict(MODELS[model])
+    if given.get("optimizer", "adamw") != "adamw":  # of others it would be a part of the gradient
+        defaults.pop("weight_decay", None)
     sizes = PRESETS[given.get("preset", "nano")] if model == "gpt" else {}
     return TrainOptions(**{**defaults, **sizes, **given})
 

@@ -15,6 +15,7 @@ from xbackprop.cli.datasets import NAMES, TextSplit, data_config, describe_split
 from xbackprop.cli.devices import describe_device
 from xbackprop.cli.networks import (
     describe_network,
+    find_warmup,
     make_network,
     make_optimizer,
     make_schedule,
@@ -128,6 +129,7 @@ def build_run(
     """
     task = make_task(split, options.loss)
     refuse_single_samples(split, options)
+    options = replace(options, warmup=find_warmup(options, len(split.x_train)))
     weights_rng, order_rng = np.random.default_rng(options.seed).spawn(2)
     model = make_network(split.x_train.shape[1:], options, task, weights_rng)
     optimizer = make_optimizer(model, options, task)

@@ -215,7 +215,9 @@ def draw_token(
     if temperature == 0:
         return int(order[0])
     kept = scores[order[:top_k]]
-    probability = np.exp((kept - kept[0]) / temperature)
+    with np.errstate(all="ignore"):
+        probability = np.exp((kept - kept[0]) / temperature)
+    probability[kept == kept[0]] = 1.0  # of infinite ones too, whose difference is NaN
     probability /= probability.sum()
     if top_p is not None:
         before = np.cumsum(probability) - probability

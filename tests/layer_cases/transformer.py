@@ -305,7 +305,7 @@ TRANSFORMERS += [
             custom_decoder=decoder(n, norm=True),
             **({"rng": 0} if n is nn else {}),
         ),
-        PAIR,
+        shaped((4, 2, 4), (5, 2, 4)),
         has_batch=False,
     ),
 ]

@@ -173,8 +173,12 @@ class LearnedPositionalEmbedding(_Positions):
         Features of a token.
     batch_first : bool, default False
         Batched arrays are ``(batch, time, embed_dim)``, else ``(time, batch, embed_dim)``.
-    device, dtype, rng
-        Where the table lives, its float dtype, and what it is drawn from, ``N(0, 0.02^2)``.
+    device : str or Device, optional
+        Where the table lives; None is the default device.
+    dtype : dtype, optional
+        float32 (None) or float64.
+    rng : Generator, int or None
+        Draws the initial values, ``N(0, 0.02^2)``.
 
     Attributes
     ----------

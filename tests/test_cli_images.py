@@ -43,6 +43,22 @@ def test_a_cnn_learns_the_digits_and_draws_what_it_sees(capsys, tmp_path):
         assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_worst_samples_come_first(capsys, monkeypatch):
+    from xbackprop.cli import image_plots
+
+    shown = {}
+
+    def draw_samples(samples, labels, losses, path, *, title):
+        shown.update(labels=labels, losses=losses)
+
+    monkeypatch.setattr(image_plots, "draw_samples", draw_samples)
+    call(capsys, *QUICK, "--quiet", "--out", "run")
+    assert len(shown["losses"]) == 20
+    assert (np.diff(shown["losses"]) <= 0).all()
+    assert shown["losses"][0] > 1.0
+    assert "taken for" in shown["labels"][0]
+
+
 def test_a_resnet_learns_the_digits(capsys, tmp_path):
     code, _, err = call(
         capsys, "train", "--model", "resnet", "--channels", "8", "--epochs", "2", "--out", "run"
@@ -146,13 +162,13 @@ def test_what_makes_no_sense_is_one_line(capsys, tmp_path, arguments, words):
 def test_feature_maps_are_the_last_of_each_size():
     with xb.use_device("cpu"):
         model = xb.nn.Sequential(
-            xb.nn.Conv2d(1, 2, 3, padding=1), xb.nn.ReLU(), xb.nn.ReLU(), xb.nn.MaxPool2d(2),
+            xb.nn.Conv2d(1, 2, 3, padding=1), xb.nn.ReLU(), xb.nn.Sigmoid(), xb.nn.MaxPool2d(2),
             xb.nn.Conv2d(2, 3, 1), xb.nn.Tanh(), xb.nn.Flatten(), xb.nn.Linear(27, 2), xb.nn.ReLU(),
         )  # fmt: skip
         x = np.random.default_rng(0).normal(size=(1, 1, 6, 6)).astype(np.float32)
         maps = feature_maps(model, x)
         assert [array.shape for array in maps] == [(2, 6, 6), (3, 3, 3)]
-        np.testing.assert_array_equal(maps[0], model[:3](x)[0])
+        np.testing.assert_array_equal(maps[0], model[:3](x)[0])  # after the sigmoid
         np.testing.assert_array_equal(maps[1], model[:6](x)[0])
         assert model.training
 

@@ -141,13 +141,13 @@ def test_kept_keys_and_values_give_the_logits_of_the_whole(xb_device: Device, cu
 def test_text_is_what_the_whole_context_would_give(xb_device: Device):
     model = small(dtype=np.float64).train()
     found = list(model.generate([1, 2, 3], 5, rng=7))
+    assert model.training
     rng, context = np.random.default_rng(7), [1, 2, 3]
     for token in found:
         logits = xb.to_host(model.eval()(xb.asarray([context])))[0, -1]
         model.train()
         assert token == draw_token(logits, rng=rng)
         context.append(token)
-    assert model.training
 
 
 def test_a_text_longer_than_the_context_goes_on_from_its_second_half():

@@ -86,6 +86,26 @@ def test_weight_decay_is_adamws(capsys):
     assert read_options(["--model", "gpt", "--optimizer", "sgd"]).weight_decay is None
 
 
+@pytest.mark.parametrize("model", ["gpt", "mlp"])
+def test_decay_and_bound_reach_the_training(capsys, tmp_path, model):
+    from xbackprop.cli.networks import make_network, make_optimizer
+    from xbackprop.cli.options import read_options
+    from xbackprop.cli.tasks import Task, TokenTask
+
+    options = read_options(["--model", model, "--optimizer", "adamw", "--weight-decay", "0.25"])
+    task = (TokenTask if model == "gpt" else Task)("cross-entropy", 20, 20)
+    network = make_network((16,), options, task, np.random.default_rng(0))
+    groups = make_optimizer(network, options, task).param_groups
+    expected = [0.25, 0.0] if model == "gpt" else [0.25]
+    assert [group["weight_decay"] for group in groups] == expected
+    rows = []
+    for bound in ("1e-6", "1e6"):
+        words = ["--optimizer", "sgd", "--clip-norm", bound, "--out", bound, "--quiet"]
+        call(capsys, *QUICK, *words, "--epochs", "1")
+        rows.append(metrics_of(tmp_path / bound)[-1]["train_loss"])
+    assert rows[0] > rows[1] + 0.01  # hardly moved
+
+
 def test_byte_pairs(capsys, tmp_path):
     pytest.importorskip("tokenizers")
     code, out, err = call(

@@ -217,6 +217,13 @@ def test_config_names_only_classes_of_the_catalogue() -> None:
 # --- state --------------------------------------------------------------------------------
 
 
+def test_state_dict_goes_module_by_module_as_pytorch_does() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1))
+    statistics = ["running_mean", "running_var", "num_batches_tracked"]
+    first = [f"0.{name}" for name in ("weight", "bias", *statistics)]
+    assert list(model.state_dict()) == [*first, "1.weight", "1.bias"]
+
+
 def test_state_dict_gives_contiguous_host_copies(xb_device: Device) -> None:
     model = nn.Linear(3, 2, rng=0)
     model.weight.data = xb.asarray(np.arange(6.0).reshape(3, 2)).T

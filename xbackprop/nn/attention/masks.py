@@ -20,6 +20,50 @@ def check_mask(layer: Module, name: str, mask: Any, like: Array, *shapes: tuple[
     return mask
 
 
+def broadcast_masks(
+    layer: Module,
+    sizes: tuple[int, int, int, int],
+    is_batched: bool,
+    padding: Any,
+    attn_mask: Any,
+    like: Array,
+) -> list[Array | None]:
+    """Check both masks, and return them as they broadcast to the scores.
+
+    Parameters
+    ----------
+    layer : Module
+        Named in messages.
+    sizes : (batch, heads, queries, keys)
+        Of the scores.
+    is_batched : bool
+        Whether the inputs came with an axis of samples.
+    padding : array of shape (batch, keys) or (keys,), or None
+        Which keys are hidden from every query of a sample.
+    attn_mask : array of shape (queries, keys) or (batch * heads, queries, keys), or None
+        Which keys are hidden from which query.
+    like : array
+        Says device and float dtype.
+
+    Returns
+    -------
+    list of array or None
+        Both, as they broadcast to ``sizes``.
+    """
+    batch, heads, queries, keys = sizes
+    masks: list[Array | None] = [None, None]
+    if padding is not None:
+        shape = (batch, keys) if is_batched else (keys,)
+        padding = check_mask(layer, "key_padding_mask", padding, like, shape)
+        masks[0] = padding.reshape(batch, 1, 1, keys)
+    if attn_mask is not None:
+        shapes = ((queries, keys), (batch * heads, queries, keys))
+        attn_mask = check_mask(layer, "attn_mask", attn_mask, like, *shapes)
+        lead = (batch, heads) if attn_mask.ndim == 3 else (1, 1)
+        masks[1] = attn_mask.reshape(*lead, queries, keys)
+    return masks
+
+
 def merge_masks(masks: list[Array], extra_keys: int, like: Array) -> Array | None:
     """Return one mask for the op of what hides keys (bool: where True) or is added to scores.
 

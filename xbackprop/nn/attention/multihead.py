@@ -17,12 +17,13 @@ from xbackprop.initializers import (
 )
 from xbackprop.module import Parameter, describe_layer
 from xbackprop.nn.activations import as_number
+from xbackprop.nn.attention.checks import check_inputs
 from xbackprop.nn.attention.dot_product import (
     scaled_dot_product_attention_backward,
     scaled_dot_product_attention_forward,
 )
 from xbackprop.nn.attention.heads import join_heads, split_heads, with_extra_keys
-from xbackprop.nn.attention.masks import check_mask, merge_masks, split_mask_grad
+from xbackprop.nn.attention.masks import broadcast_masks, merge_masks, split_mask_grad
 from xbackprop.nn.attention.projection import project, project_backward
 from xbackprop.nn.attention.weighted import weighted_attention_backward, weighted_attention_forward
 from xbackprop.nn.linear import Linear
@@ -209,14 +210,18 @@ class MultiheadAttention(RandomLayer):
         is_causal: bool = False,
     ) -> tuple[tuple[Array, Array | None], Any]:
         """Return what every query takes from the values, and how much from each."""
-        inputs, is_batched = self._check_inputs(query, key, value)
+        widths = (self.embed_dim, self.kdim, self.vdim)
+        like, axis = self.out_proj.weight.value, self._batch_axis
+        inputs, is_batched = check_inputs(self, (query, key, value), widths, like, axis)
         if is_causal and attn_mask is None:
             raise ValueError(
                 f"{describe_layer(self)} expects attn_mask beside is_causal, which is a hint of "
                 "what is in it"
             )
         is_causal = is_causal and key_padding_mask is None and not need_weights
-        masks = self._check_masks(inputs, is_batched, key_padding_mask, attn_mask)
+        batch, queries = inputs[0].shape[axis], inputs[0].shape[1 - axis]
+        sizes = (batch, self.num_heads, queries, inputs[1].shape[1 - axis])
+        masks = broadcast_masks(self, sizes, is_batched, key_padding_mask, attn_mask, inputs[0])
         if is_causal:
             masks[1] = None
         bias = None if self.in_proj_bias is None else self.in_proj_bias.value
@@ -319,57 +324,6 @@ class MultiheadAttention(RandomLayer):
         if bias is not None and grad_bias is not None:
             bias.accumulate(grad_bias)
         return grad_inputs
-
-    def _check_inputs(self, *inputs: Any) -> tuple[list[Array], bool]:
-        """Return query, key and value with an axis of samples, and whether they had one."""
-        like = self.out_proj.weight.value
-        names = ("query", "key", "value")
-        checked = [self.check_input(*pair, like) for pair in zip(names, inputs, strict=True)]
-        query, key, value = (x.shape for x in checked)
-        widths, axis = (self.embed_dim, self.kdim, self.vdim), self._batch_axis
-        is_batched = len(query) == 3
-        if (
-            len(query) not in (2, 3)
-            or len(key) != len(query)
-            or (query[-1], key[-1], value[-1]) != widths
-            or key[:-1] != value[:-1]
-            or (is_batched and query[axis] != key[axis])
-        ):
-            lead = "batch, {}, " if self.batch_first else "{}, batch, "
-            expected = [f"({lead.format(t)}{w})" for t, w in zip("LSS", widths, strict=True)]
-            raise ValueError(
-                f"{describe_layer(self)} expects query of shape {expected[0]}, key {expected[1]} "
-                f"and value {expected[2]}, or all without batch; got {query}, {key} and {value}"
-            )
-        if is_batched:
-            return checked, True
-        batched: list[Array] = []
-        for position, x in enumerate(checked):  # what is one array stays one
-            is_same = position > 0 and x is checked[position - 1]
-            one = batched[-1] if is_same else get_array_module(x).expand_dims(x, axis)
-            batched.append(one)
-        return batched, False
-
-    def _check_masks(
-        self, inputs: list[Array], is_batched: bool, padding: Any, attn_mask: Any
-    ) -> list[Array | None]:
-        """Return both masks as they broadcast to ``(batch, heads, queries, keys)``."""
-        query, key, heads = inputs[0], inputs[1], self.num_heads
-        batch, queries, keys = (
-            query.shape[self._batch_axis],
-            *(x.shape[1 - self._batch_axis] for x in (query, key)),
-        )
-        masks: list[Array | None] = [None, None]
-        if padding is not None:
-            shape = (batch, keys) if is_batched else (keys,)
-            padding = check_mask(self, "key_padding_mask", padding, query, shape)
-            masks[0] = padding.reshape(batch, 1, 1, keys)
-        if attn_mask is not None:
-            shapes = ((queries, keys), (batch * heads, queries, keys))
-            attn_mask = check_mask(self, "attn_mask", attn_mask, query, *shapes)
-            masks[1] = attn_mask.reshape(*((batch, heads) if attn_mask.ndim == 3 else (1, 1)),
-                                         queries, keys)  # fmt: skip
-        return masks
 
     @property
     def _batch_axis(self) -> int:

@@ -21,6 +21,8 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 # The suite in as many processes as there are cores, up to eight, each with a block of neighbouring
 # tests; who is done takes half of another's. pytest without these runs it in one process.
 PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
+# A product of matrices in one thread: those of several processes would wait for each other's cores.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1")}
 TORCH = "torch==2.13.0"  # what names, layouts and numbers are compared with
 
 # pip as the installer: machines that keep PyTorch's large wheel in a folder tell pip about it, and
@@ -54,7 +56,7 @@ def tests(session: nox.Session) -> None:
         # --pyargs: the installed package, not the folder of the same name.
         session.run("pytest", "--doctest-modules", "--pyargs", "xbackprop")
     finally:
-        session.run("pytest", *PARALLEL)
+        session.run("pytest", *PARALLEL, env=ONE_THREAD)
 
 
 @nox.session

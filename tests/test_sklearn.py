@@ -105,9 +105,26 @@ def compare(ours: Any, peer: Any, inputs: Any = X, tolerance: float = 1e-6) -> N
     ("name", "kind"),
     [("MLPClassifier", kind) for kind in LABELS] + [("MLPRegressor", kind) for kind in NUMBERS],
 )
+@pytest.mark.parametrize("xb_device", ["cpu"], indirect=True)
 def test_numbers_are_scikit_learns(
     name: str, kind: str, options: dict[str, Any], weighted: bool, xb_device: Device
 ) -> None:
+    check_numbers(name, kind, options, weighted)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    ("name", "kind", "weighted"), [("MLPClassifier", "two", True), ("MLPRegressor", "one", False)]
+)
+@pytest.mark.parametrize("xb_device", ["fake", "cuda"], indirect=True)
+def test_numbers_on_a_device(
+    name: str, kind: str, options: dict[str, Any], weighted: bool, xb_device: Device
+) -> None:
+    """Fewer of them: what is computed does not depend on the device, only where it may."""
+    check_numbers(name, kind, options, weighted)
+
+
+def check_numbers(name: str, kind: str, options: dict[str, Any], weighted: bool) -> None:
     y = LABELS[kind] if name == "MLPClassifier" else NUMBERS[kind]
     if kind == "counts":
         options = {"loss": "poisson", **options}

@@ -19,6 +19,9 @@ class Case:
     torch: Callable[[Any], Any]  # takes the module `torch`
     has_batch: bool = True  # the inputs' first axis is the batch
     is_random: bool = False  # in training PyTorch draws other masks: compared in evaluation only
+    # Made of layers with rows of their own: its gradients are compared with differences on the CPU,
+    # and elsewhere with those of the CPU, bit by bit.
+    is_network: bool = False
     is_plain: bool = (
         True  # the ops' formulas show this case; see test_formulas_are_what_ops_compute
     )

@@ -76,6 +76,7 @@ MODELS = [
         normal(4, 2, 33, 33),
         lambda torch: resnet_torch(torch, (1, 1, 1, 1), 3, 2, 1, is_small=False),
         has_batch=False,
+        is_network=True,
     ),
     Case(
         "resnet_small_images",
@@ -83,5 +84,6 @@ MODELS = [
         normal(4, 1, 12, 12),
         lambda torch: resnet_torch(torch, (2, 1, 1, 1), 3, 1, 2, is_small=True),
         has_batch=False,
+        is_network=True,
     ),
 ]

@@ -83,18 +83,21 @@ TRANSFORMERS = [
         lambda: gpt(7, 6, 2, 2, 8),
         tokens,
         lambda torch: gpt_torch(torch, 7, 6, 2, 2, 8),
+        is_network=True,
     ),
     Case(
         "gpt_without_bias_in_blocks_of_queries",
         lambda: gpt(7, 5, 1, 1, 8, bias=False, block_size=2),
         tokens,
         lambda torch: gpt_torch(torch, 7, 5, 1, 1, 8, bias=False),
+        is_network=True,
     ),
     Case(
         "gpt_dropout",
         lambda: gpt(7, 6, 1, 2, 8, dropout=0.3),
         tokens,
         lambda torch: gpt_torch(torch, 7, 6, 1, 2, 8),
+        is_network=True,
         is_random=True,
     ),
 ]
@@ -168,7 +171,7 @@ def row(
     else:
         ours = lambda: Masked(make(nn), names, called)  # noqa: E731
         theirs = masked_torch(lambda torch: make(torch.nn), names, called)
-    return Case(name, ours, inputs, theirs, is_plain=not names, **kind)
+    return Case(name, ours, inputs, theirs, is_plain=not names, is_network=True, **kind)
 
 
 def with_masks(

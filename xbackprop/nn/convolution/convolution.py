@@ -59,9 +59,9 @@ def convolution_forward(
 
     Parameters
     ----------
-    x : array, shape (batch, in_channels, *lengths)
+    x : array, shape (batch, in_channels, lengths...)
         Any number of axes after the channels.
-    weight : array, shape (out_channels, in_channels / groups, *kernel_size)
+    weight : array, shape (out_channels, in_channels / groups, kernel_size...)
         Same float dtype as ``x``.
     bias : array, shape (out_channels,), or None
         Added to every channel.
@@ -78,7 +78,7 @@ def convolution_forward(
 
     Returns
     -------
-    output : array, shape (batch, out_channels, *counts)
+    output : array, shape (batch, out_channels, counts...)
         Its memory holds channels first.
     saved : (x, weight, stride, padding, dilation, groups, padding_mode)
 

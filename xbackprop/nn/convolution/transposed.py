@@ -52,9 +52,9 @@ def convolution_transpose_forward(
 
     Parameters
     ----------
-    x : array, shape (batch, in_channels, *lengths)
+    x : array, shape (batch, in_channels, lengths...)
         Any number of axes after the channels.
-    weight : array, shape (in_channels, out_channels / groups, *kernel_size)
+    weight : array, shape (in_channels, out_channels / groups, kernel_size...)
         Same float dtype as ``x``.
     bias : array, shape (out_channels,), or None
         Added to every channel.

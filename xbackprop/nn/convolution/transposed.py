@@ -71,7 +71,7 @@ def convolution_transpose_forward(
 
     Returns
     -------
-    output : array, shape (batch, out_channels, *output_lengths)
+    output : array, shape (batch, out_channels, output_lengths...)
     saved : (x, weight, stride, padding, dilation, groups)
 
     Notes

@@ -7,9 +7,10 @@ from typing import Any
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device
 from xbackprop.initializers import RandomSource, as_generator, normal
-from xbackprop.module import Module, current_frame, describe_layer
+from xbackprop.module import Module, describe_layer
 from xbackprop.nn.activations import ReLU
 from xbackprop.nn.containers import Sequential
+from xbackprop.nn.containers.sequential import backward_through, forward_through
 from xbackprop.nn.convolution import Conv2d
 from xbackprop.nn.linear import Linear
 from xbackprop.nn.normalization import BatchNorm2d
@@ -85,7 +86,7 @@ class BasicBlock(Module):
         shortcut, shortcut_saved = x, None
         if self.downsample is not None:
             shortcut, shortcut_saved = self.downsample.forward(x)
-        branch, branch_saved = _forward(self._branch(), x)
+        branch, branch_saved = forward_through(self._branch(), x)
         output, relu_saved = self.relu.forward(branch + shortcut)
         return output, [shortcut_saved, branch_saved, relu_saved]
 
@@ -93,7 +94,7 @@ class BasicBlock(Module):
         """Add the gradients of both ways."""
         shortcut_saved, branch_saved, relu_saved = saved
         grad_sum = self.relu.backward(grad_output, relu_saved)
-        grad_branch = _backward(self._branch(), grad_sum, branch_saved, input_grad)
+        grad_branch = backward_through(self._branch(), grad_sum, branch_saved, input_grad)
         grad_shortcut = grad_sum
         if self.downsample is not None:
             grad_shortcut = self.downsample.backward(
@@ -203,11 +204,11 @@ class ResNet(Module):
                 f"{describe_layer(self)} expects x of shape (batch, {self.in_channels}, height, "
                 f"width); got {x.shape}"
             )
-        return _forward(self._order(), x)
+        return forward_through(self._order(), x)
 
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
         """Pass the gradient back through all layers."""
-        return _backward(self._order(), grad_output, saved, input_grad)
+        return backward_through(self._order(), grad_output, saved, input_grad)
 
     def extra_repr(self) -> str:
         """Return the constructor arguments shown by ``repr``."""
@@ -261,22 +262,3 @@ def _stage(
     first = BasicBlock(in_channels, out_channels, stride, rng=streams[0], **place)
     others = (BasicBlock(out_channels, out_channels, rng=rng, **place) for rng in streams[1:])
     return Sequential(first, *others)
-
-
-def _forward(layers: tuple[Module, ...], x: Array) -> tuple[Array, list[Any]]:
-    saved = []
-    for layer in layers:
-        x, layer_saved = layer.forward(x)
-        saved.append(layer_saved)
-    return x, saved
-
-
-def _backward(
-    layers: tuple[Module, ...], grad_output: Array, saved: list[Any], input_grad: bool
-) -> Array | None:
-    """Go back through a chain; each layer's activations are let go of once they were used."""
-    if current_frame().keep:
-        saved = list(saved)
-    for layer in layers[:0:-1]:
-        grad_output = layer.backward(grad_output, saved.pop())
-    return layers[0].backward(grad_output, saved.pop(), input_grad=input_grad)

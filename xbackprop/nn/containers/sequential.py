@@ -46,23 +46,14 @@ class Sequential(ModuleSequence):
 
     def forward(self, x: Any) -> tuple[Any, Any]:
         """Pass ``x`` through all layers."""
-        saved = []
-        for layer in self._order:
-            x, layer_saved = layer.forward(x)
-            saved.append(layer_saved)
-        return x, saved
+        return forward_through(self._order, x)
 
     def backward(self, grad_output: Any, saved: Any, *, input_grad: bool = True) -> Any:
         """Pass the gradient back through all layers."""
         first = 0 if input_grad else self._first_trainable()
         if first == len(self._order):
             return grad_output if input_grad else None
-        if current_frame().keep:
-            saved = list(saved)
-        # pop lets go of each layer's activations as soon as its backward has used them.
-        for position in range(len(self._order) - 1, first, -1):
-            grad_output = self._order[position].backward(grad_output, saved.pop())
-        return self._order[first].backward(grad_output, saved.pop(), input_grad=input_grad)
+        return backward_through(self._order[first:], grad_output, saved, input_grad)
 
     def _first_trainable(self) -> int:
         for position, layer in enumerate(self._order):
@@ -97,3 +88,56 @@ class Sequential(ModuleSequence):
         if not isinstance(other, Sequential):
             return NotImplemented
         return Sequential(*self, *other)
+
+
+def forward_through(layers: tuple[Module, ...], x: Any) -> tuple[Any, list[Any]]:
+    """Pass ``x`` through layers, one after the other.
+
+    Parameters
+    ----------
+    layers : tuple of Module
+        In order.
+    x : array or structure of arrays
+        What the first one takes.
+
+    Returns
+    -------
+    output : array or structure of arrays
+        What the last one gives.
+    saved : list
+        What each saved.
+    """
+    saved = []
+    for layer in layers:
+        x, layer_saved = layer.forward(x)
+        saved.append(layer_saved)
+    return x, saved
+
+
+def backward_through(
+    layers: tuple[Module, ...], grad_output: Any, saved: list[Any], input_grad: bool
+) -> Any:
+    """Pass a gradient back through layers; ``saved`` may hold more, of layers before them.
+
+    Parameters
+    ----------
+    layers : tuple of Module
+        In the order of the forward; at least one.
+    grad_output : array or structure of arrays
+        Of the last one's output.
+    saved : list
+        As :func:`forward_through` returned it; it is emptied from the end, unless it is to be kept.
+    input_grad : bool
+        Whether the first one is asked for the gradient of its input.
+
+    Returns
+    -------
+    array or structure of arrays, or None
+        Of the first one's input.
+    """
+    if current_frame().keep:
+        saved = list(saved)
+    # pop lets go of each layer's activations as soon as its backward has used them.
+    for layer in layers[:0:-1]:
+        grad_output = layer.backward(grad_output, saved.pop())
+    return layers[0].backward(grad_output, saved.pop(), input_grad=input_grad)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from xbackprop.data.arrays import is_float_dtype
 from xbackprop.data.errors import DataError
 from xbackprop.data.files import refuse_mistyped_name
+from xbackprop.data.images import check_pixel_dtype, split_images
 from xbackprop.data.mnist import load_mnist_5k
 from xbackprop.data.splits import Split
 from xbackprop.data.tables import EXTENSIONS, load_table
@@ -42,28 +42,15 @@ def load_digits(*, flatten: bool = True, dtype: Any = np.float32) -> Split:
     >>> load_digits()
     Split('digits', 10 classes, x_train (1437, 64), x_test (360, 64), float32)
     """
-    pixel_dtype = np.dtype(dtype)
-    if dtype is None or not is_float_dtype(pixel_dtype):
-        raise TypeError(f"dtype expects a floating-point dtype such as np.float32; got {dtype!r}.")
+    pixel_dtype = check_pixel_dtype(dtype)
     packaged = resources.files(__package__).joinpath("digits.npz")
     with packaged.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         images, labels, test = arrays["images"], arrays["labels"], arrays["test_indices"]
     # Sixteenths are exact in every floating-point dtype, so the order of cast and division is free.
-    x = (images / 16.0).astype(pixel_dtype)
-    x = x.reshape(-1, 64) if flatten else x[:, np.newaxis]
-    y = labels.astype(np.int64)
-    is_test = np.zeros(len(y), dtype=bool)
+    images = (images / 16.0).astype(pixel_dtype)
+    is_test = np.zeros(len(labels), dtype=bool)
     is_test[test] = True
-    names = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
-    return Split(
-        x_train=x[~is_test],
-        y_train=y[~is_test],
-        x_test=x[is_test],
-        y_test=y[is_test],
-        classes=tuple(range(10)),
-        feature_names=names if flatten else (),
-        name="digits",
-    )
+    return split_images(images, labels, is_test, flatten=flatten, name="digits")
 
 
 _LOADERS = {"digits": load_digits, "mnist-5k": load_mnist_5k}

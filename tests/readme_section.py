@@ -10,15 +10,15 @@ def marks(name: str, session: str) -> tuple[str, str]:
     return f"<!-- {name}: made by nox -s {session} -->\n", f"<!-- {name}: end -->\n"
 
 
-def read_section(name: str, session: str) -> str:
+def read_section(name: str, session: str, page: Path = README) -> str:
     start, end = marks(name, session)
-    return README.read_text(encoding="utf-8").partition(start)[2].partition(end)[0]
+    return page.read_text(encoding="utf-8").partition(start)[2].partition(end)[0]
 
 
-def write_section(name: str, session: str, body: str) -> None:
+def write_section(name: str, session: str, body: str, page: Path = README) -> None:
     start, end = marks(name, session)
-    before, has_start, rest = README.read_text(encoding="utf-8").partition(start)
+    before, has_start, rest = page.read_text(encoding="utf-8").partition(start)
     _, has_end, after = rest.partition(end)
     if not (has_start and has_end):
-        raise SystemExit(f"{README.name} lacks the marks {start.strip()} and {end.strip()}")
-    README.write_text(before + start + body + end + after, encoding="utf-8", newline="\n")
+        raise SystemExit(f"{page.name} lacks the marks {start.strip()} and {end.strip()}")
+    page.write_text(before + start + body + end + after, encoding="utf-8", newline="\n")

@@ -94,7 +94,7 @@ def test_steps_stand_below_each_other(capsys, form):
         ("--weights bad.json", "expected W1 as nested lists of shape (2, 2)"),
         ("--weights none.json --seed 1", "expected one of them"),
         ("--steps 0", "at least 1"),
-        ("--model runs/x", "unknown option"),
+        ("--model runs/x", "Expected a run folder"),
     ],
 )
 def test_mistakes_are_one_line(capsys, tmp_path, words, message):

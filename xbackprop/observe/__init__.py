@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from xbackprop import dispatch
 from xbackprop.observe.explanation import Explanation
 from xbackprop.observe.lesson import explain
+from xbackprop.observe.survey import Survey, survey
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["Explanation", "Survey", "explain", "survey"]
 
 
 class _CallableModule(types.ModuleType):

@@ -80,11 +80,11 @@ def explain(
         network.tell_loss(loss_calls.calls, y, loss_value)
         steps = network.sections() + tell_backward(network, backward.calls, differences)
         new_parameters = loss_after = None
-        is_plain_descent = False
+        op = ""
         if optimizer is not None:
             with observe(update):
                 optimizer.step()
-            section, is_plain_descent = tell_update(network, optimizer, update.calls)
+            section, op = tell_update(network, optimizer, update.calls)
             steps.append(section)
             new_parameters = network.parameter_values()
             loss_after = float(to_host(loss.forward(subject(x), y)[0]))
@@ -96,7 +96,7 @@ def explain(
         new_parameters=new_parameters,
         loss=float(to_host(loss_value)),
         loss_after=loss_after,
-        is_plain_descent=is_plain_descent,
+        update=op,
     )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from xbackprop.observe.columns import aligned
 from xbackprop.observe.expression import number_latex, number_text, to_latex, to_text
-from xbackprop.observe.wording import OUTLINE, heading, phrase
+from xbackprop.observe.wording import OUTLINE, PHRASES, heading, phrase
 
 if TYPE_CHECKING:
     from xbackprop.observe.explanation import Check, Explanation, Quantity, Section
@@ -47,11 +47,14 @@ def _outline(
 
 
 def _introduction(explanation: "Explanation", key: str, lang: str) -> list[str]:
-    if key == "weight_update" and not explanation.is_plain_descent:
-        return [phrase("weight_update_other", lang)]
-    return (
-        [phrase(key, lang)] if key in ("local_derivatives", "chain_rule", "weight_update") else []
-    )
+    if key == "weight_update":
+        op = explanation.update
+        return phrase(op if op in PHRASES else "weight_update_other", lang).splitlines()
+    if key == "loss_derivative":
+        sections = {section.key: section for section in explanation.steps}
+        names = [to_text(quantity.symbol) for quantity in sections[key].quantities]
+        return [phrase("log_sum", lang)] if "s[1]" in names else []
+    return [phrase(key, lang)] if key in ("local_derivatives", "chain_rule") else []
 
 
 def _text_of(quantity: "Quantity") -> Iterator[str]:

@@ -40,10 +40,24 @@ PHRASES = {
         "Gradient = gradient from above * local derivative, from the output back to the input:",
         "梯度 = 上游梯度 × 局部导数，从输出逐层传回输入：",
     ),
-    "weight_update": ("w_new = w - eta * dLoss/dw:", "w_new = w - eta * dLoss/dw："),
+    "sgd_update": ("w_new = w - eta * dLoss/dw:", "w_new = w - eta * dLoss/dw："),
     "weight_update_other": (
         "Each weight moves against its gradient:",
         "每个权重沿梯度的反方向移动：",
+    ),
+    "momentum_update": (
+        "w_new = w - eta * v_new, where v_new = mu * v + dLoss/dw is the velocity of w:",
+        "w_new = w - eta * v_new，其中 v_new = mu * v + dLoss/dw 是 w 的动量：",
+    ),
+    "adam_update": (
+        "m and v are running means of the gradient and of its square; at step t\n"
+        "alpha = eta / (1 - beta1^t), c = 1 / sqrt(1 - beta2^t):",
+        "m 和 v 是梯度及其平方的滑动平均；在第 t 步\n"
+        "alpha = eta / (1 - beta1^t)，c = 1 / sqrt(1 - beta2^t)：",
+    ),
+    "log_sum": (
+        "m is the largest output, and m + s = ln(sum of exp(outputs)):",
+        "m 为最大的输出，m + s = ln(各输出的 exp 之和)：",
     ),
     "check": (
         "Compared with (Loss(w + h) - Loss(w - h)) / 2h:",

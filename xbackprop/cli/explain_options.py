@@ -62,7 +62,7 @@ def read_explain_options(words: Sequence[str]) -> ExplainOptions:
     CommandError
         For what is unknown or does not fit together.
     """
-    given = vars(_parser().read(words))
+    given = vars(_parser().read(_joined(words)))
     _refuse_meaningless(given)
     if "model" in given:
         given.setdefault("loss", None)
@@ -78,6 +78,18 @@ def read_explain_options(words: Sequence[str]) -> ExplainOptions:
                 f"got {count}"
             )
     return options
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Join ``--inputs`` with numbers that begin with a minus, which would pass for an option."""
+    joined: list[str] = []
+    for word in words:
+        is_number = (word[:1] == "-" and word[1:2].isdecimal()) or word[:2] == "-."
+        if is_number and joined and joined[-1] in ("--inputs", "--target"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _refuse_meaningless(given: dict[str, object]) -> None:

@@ -124,8 +124,8 @@ PHRASES = {
 
 NOTES = {
     "saturated": (
-        "{0} = {1}: saturated, the derivative {2} lets hardly any gradient pass.",
-        "{0} = {1}：已饱和，导数 {2} 几乎不让梯度通过。",
+        "{0} = {1}: saturated; with the derivative {2} little or no gradient passes.",
+        "{0} = {1}：已饱和，导数为 {2}，几乎没有梯度通过。",
     ),
     "off": (
         "{0} = 0: the unit is off, its derivative is 0 and its weights get no gradient.",

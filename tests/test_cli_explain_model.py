@@ -100,8 +100,14 @@ def test_loss_and_prediction_are_those_of_the_model(capsys, runs, name):
 def test_quantities_are_told_in_their_own_units(capsys, runs):
     words = ["explain", "--model", str(runs / "regression"), "--format", "json"]
     told = json.loads(call(capsys, *words)[1])
-    scaling = xb.load(runs / "regression" / "model.safetensors").counters["standardize"]["y"]
-    mean, scale = scaling["mean"][0], scaling["scale"][0]
+    loaded = xb.load(runs / "regression" / "model.safetensors")
+    scaling = loaded.counters["standardize"]
+    split = xb.data.load_dataset(str(runs / "t.csv"), target="price", regression=True)
+    x = (split.x_test[:1] - np.array(scaling["x"]["mean"])) / np.array(scaling["x"]["scale"])
+    output = loaded.model.eval()(xb.asarray(x.astype(np.float32)))
+    assert told["output"] == xb.to_host(output).tolist()
+    assert told["sample"]["target"] == split.y_test[0].tolist()
+    mean, scale = scaling["y"]["mean"][0], scaling["y"]["scale"][0]
     own = told["output"][0][0] * scale + mean
     assert told["sample"]["prediction"] == pytest.approx([own])
     target = (told["sample"]["target"][0] - mean) / scale

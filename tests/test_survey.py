@@ -182,6 +182,22 @@ def test_numbers_in_the_text_can_be_read_back():
         assert float(product) == pytest.approx(value, rel=2e-5)
 
 
+def test_tables_have_shapes_and_norms():
+    told = xb.observe.survey(*survey_of("cnn"))
+    shapes = [((1, 2, 6, 6), (1, 3, 4, 4)), *[((1, 3, 4, 4), (1, 3, 4, 4))] * 2]
+    shapes += [((1, 3, 4, 4), (1, 3, 2, 2)), ((1, 12), (1, 4))]
+    assert [(layer.input_shape, layer.output_shape) for layer in told.layers] == shapes
+    rows = [re.split(r"   +", line.strip()) for line in told.to_text().splitlines()]
+    number = "{:.6g}".format
+    for layer in told.layers:
+        sides = [" x ".join(map(str, shape)) for shape in (layer.input_shape, layer.output_shape)]
+        norms = [number(layer.output_norm), number(layer.gradient_norm)]
+        assert [layer.layer, layer.type, *sides, *norms] in rows
+    for row in told.parameters:
+        norms = [number(row.norm), number(row.gradient_norm)]
+        assert [row.name, " x ".join(map(str, row.shape)), *norms] in rows
+
+
 @pytest.mark.parametrize("size", [0.0, 1e-45, 1e30, math.inf, math.nan])
 def test_extreme_inputs_are_shown(size):
     model, loss, _, y = survey_of("mlp")

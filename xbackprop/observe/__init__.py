@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager
 
 from xbackprop import dispatch
 from xbackprop.observe.explanation import Explanation
+from xbackprop.observe.layers.findings import Survey
+from xbackprop.observe.layers.survey import survey
 from xbackprop.observe.lesson import explain
-from xbackprop.observe.survey import Survey, survey
 
 __all__ = ["Explanation", "Survey", "explain", "survey"]
 

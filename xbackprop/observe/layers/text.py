@@ -18,7 +18,7 @@ from xbackprop.observe.symbols import derivative
 from xbackprop.observe.wording import heading, phrase
 
 if TYPE_CHECKING:
-    from xbackprop.observe.survey import Factor, LayerNorms, Survey
+    from xbackprop.observe.layers.findings import Factor, LayerNorms, Survey
 
 
 @dataclass(frozen=True)

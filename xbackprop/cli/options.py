@@ -273,8 +273,7 @@ def saved_options(given: dict[str, Any]) -> TrainOptions:
     """
     config = read_config(Path(given["resume"]))
     try:
-        saved = {"seed": config["seed"], **config["arguments"]}
-        saved = {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
+        saved = _saved_arguments(config)
         asked_by = "--device" if "device" in given else "the run"
         if saved.get("schedule", "constant") != "constant" and given.get("epochs") not in (
             None,
@@ -292,6 +291,40 @@ def saved_options(given: dict[str, Any]) -> TrainOptions:
             f"--resume: {given['resume']}: config.json does not describe a run of this version "
             f"({error})"
         ) from error
+
+
+def options_of_run(folder: Path, config: dict[str, Any], asked_by: str) -> TrainOptions:
+    """Return the request of a run as it was.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder, for messages.
+    config : dict
+        What it says.
+    asked_by : str
+        The option that named it, for messages.
+
+    Returns
+    -------
+    TrainOptions
+
+    Raises
+    ------
+    CommandError
+        When the folder does not describe a run of this version.
+    """
+    try:
+        return TrainOptions(**_saved_arguments(config))
+    except (KeyError, TypeError) as error:
+        raise CommandError(
+            f"{asked_by}: {folder}: config.json does not describe a run of this version ({error})"
+        ) from error
+
+
+def _saved_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    saved = {"seed": config["seed"], **config["arguments"]}
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
 
 
 def _make_parser() -> LineParser:

@@ -6,9 +6,11 @@ from contextlib import AbstractContextManager
 
 from xbackprop import dispatch
 from xbackprop.observe.explanation import Explanation
+from xbackprop.observe.layers.findings import Survey
+from xbackprop.observe.layers.survey import survey
 from xbackprop.observe.lesson import explain
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["Explanation", "Survey", "explain", "survey"]
 
 
 class _CallableModule(types.ModuleType):

@@ -5,10 +5,11 @@ import types
 from contextlib import AbstractContextManager
 
 from xbackprop import dispatch
+from xbackprop.observe.anomaly import AnomalyError, detect_anomaly
 from xbackprop.observe.explanation import Explanation
 from xbackprop.observe.lesson import explain
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["AnomalyError", "Explanation", "detect_anomaly", "explain"]
 
 
 class _CallableModule(types.ModuleType):

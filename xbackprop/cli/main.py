@@ -105,10 +105,20 @@ def _gradcheck(words: list[str]) -> int:
     return run_gradcheck(options)
 
 
+def _parity(words: list[str]) -> int:
+    from xbackprop.cli.parity_options import read_parity_options
+
+    options = read_parity_options(words)
+    from xbackprop.cli.parity import run_parity
+
+    return run_parity(options)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "explain": _explain,
     "gradcheck": _gradcheck,
+    "parity": _parity,
     "doctor": _doctor,
 }
 
@@ -121,6 +131,7 @@ def _top_parser() -> LineParser:
         "  train            train a network on images, on texts, or on a table of yours\n"
         "  explain          show backpropagation on one sample, with all its numbers\n"
         "  gradcheck        compare every layer's backward with central differences\n"
+        "  parity           compare devices and precisions op by op\n"
         "  doctor           say which device is used and why, and what keeps CUDA from working\n"
         "\n"
         "`xbackprop train --help` lists what can be chosen.",

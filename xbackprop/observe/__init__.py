@@ -8,8 +8,20 @@ from xbackprop import dispatch
 from xbackprop.observe.anomaly import AnomalyError, detect_anomaly
 from xbackprop.observe.explanation import Explanation
 from xbackprop.observe.lesson import explain
+from xbackprop.observe.parity import OpParity, Parity, parity
+from xbackprop.observe.parity_file import record_parity, replay_parity
 
-__all__ = ["AnomalyError", "Explanation", "detect_anomaly", "explain"]
+__all__ = [
+    "AnomalyError",
+    "Explanation",
+    "OpParity",
+    "Parity",
+    "detect_anomaly",
+    "explain",
+    "parity",
+    "record_parity",
+    "replay_parity",
+]
 
 
 class _CallableModule(types.ModuleType):

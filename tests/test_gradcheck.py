@@ -230,6 +230,12 @@ def test_kinks_are_left_out_and_counted():
     assert (layer.problem, layer.kinks) == (None, 2)
 
 
+def test_normalizations_over_two_values_are_no_mistake():
+    model = nn.ResNet(num_classes=2, in_channels=1, width=8, small_images=True, rng=1)
+    x = np.random.default_rng(1).normal(size=(2, 1, 8, 8))
+    assert wrong_paths(model, x) == []
+
+
 def test_a_gradient_that_is_missing_or_mis_shaped_is_a_problem():
     class Missing(Module):
         def forward(self, x):

@@ -118,10 +118,8 @@ def wrong_paths(model: Module, *inputs) -> list[str]:
 def test_a_normalization_that_forgets_its_weight_is_found_though_the_weight_is_one(monkeypatch):
     original = normalize_backward.reference
 
-    def forgetful(grad_output, x, weight, *others, **options):
-        plain = weight if weight is None else np.ones_like(weight)
-        grads = original(grad_output, x, plain, *others, **options)
-        return grads
+    def forgetful(grad_output, x_hat, rstd, weight, *others, **options):
+        return original(grad_output, x_hat, rstd, np.ones_like(weight), *others, **options)
 
     model = three_layers(nn.BatchNorm1d(4))
     assert wrong_paths(model, X) == []

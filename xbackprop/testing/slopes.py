@@ -9,6 +9,7 @@ from xbackprop.testing.repeatable import RepeatableCall, Subject, unit_direction
 # Shorter steps pass by a kink that a longer one crosses, and a large third derivative matters less
 # (of a normalization over few values); a wrong gradient is wrong at all of them.
 STEPS = (1e-5, 1e-6, 1e-7, 1e-8)
+_SHORTEST = 1e-9  # where the gradient is so large that rounding does not matter
 TOLERANCE = 1e-5
 _GOOD = 1e-7  # no need for a shorter step
 _SMALL = 1e-2  # of the largest element: what smaller ones are compared with
@@ -140,11 +141,15 @@ class Measurement:
         """Return a slope and its relative error, with a shorter step while it is too large."""
         slopes = [slope]
         relative = self._relative(slope, received, scale, STEPS[0])
-        for step in STEPS[1:]:
+        is_steep = self._rounding(_SHORTEST) < TOLERANCE * abs(received)
+        for step in (*STEPS[1:], *([_SHORTEST] if is_steep else [])):
             if relative <= _GOOD:
                 return slopes[-1], relative
             slopes.append(self._slope(subject, direction, step))
-            relative = min(relative, self._relative(slopes[-1], received, scale, step))
+            # Richardson: the error of a difference is that of a step ten times as long, by 100.
+            extrapolated = (100 * slopes[-1] - slopes[-2]) / 99
+            for candidate in (slopes[-1], extrapolated):
+                relative = min(relative, self._relative(candidate, received, scale, step))
         return slopes[1], relative  # where curvature and rounding both are small
 
     def _relative(self, slope: float, received: float, scale: float, step: float) -> float:

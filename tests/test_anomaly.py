@@ -261,6 +261,21 @@ def test_what_held_it_before_is_named(place: str, xb_device: Device) -> None:
     assert f"It comes from {expected.origin}. Arguments: " in str(error)
 
 
+def test_what_is_saved_is_looked_at(xb_device: Device, monkeypatch: Any) -> None:
+    setup = quantities()
+    (op,) = {o for full, o in registered_ops().items() if full.endswith(".tanh_forward")}
+    original = op.reference
+
+    def reference(x: Any) -> Any:
+        output, saved = original(x)
+        return output, with_bad(saved, NAN)
+
+    setup.step()  # the op has learned the names of what it saves
+    monkeypatch.setattr(op, "reference", reference)
+    with detect_anomaly(), pytest.raises(AnomalyError, match=r"forward made .*: saved output of"):
+        setup.step()
+
+
 class Between(Module):
     """Makes a NaN by itself, with no op."""
 

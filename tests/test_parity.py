@@ -53,6 +53,7 @@ def inject(monkeypatch: Any, name: str, layer: str | None, factor: float) -> Non
 
     reference.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
     monkeypatch.setattr(op, "reference", reference)
+    monkeypatch.setattr(op, "_has_saved", op._has_saved)  # looks beside the reference for names
 
 
 @pytest.mark.parametrize("make", [images, tokens])

@@ -68,6 +68,7 @@ _ONLY_FOR = {
 # What a resumed run may be asked for anew; everything else is as the run has it.
 RESUMABLE = (
     "resume", "data", "epochs", "on_nan", "keep", "save_every", "save_steps", "device", "quiet",
+    "detect_anomaly",
 )  # fmt: skip
 
 _EPILOG = """\
@@ -139,6 +140,8 @@ class TrainOptions:
         As their names say; ``accumulate`` is batches per update.
     on_nan : str
         One of ``ON_NAN``.
+    detect_anomaly : bool
+        Name the op that makes the first NaN or infinity.
     keep, save_every, save_steps : int, int, int or None
         Checkpoints kept, and epochs and steps between two of them.
     resume : str or None
@@ -185,6 +188,7 @@ class TrainOptions:
     accumulate: int = 1
     seed: int = 0
     on_nan: str = "raise"
+    detect_anomaly: bool = False
     keep: int = 2
     save_every: int = 1
     save_steps: int | None = None
@@ -429,6 +433,11 @@ def _make_parser() -> LineParser:
         "--on-nan", type=one_of(ON_NAN), metavar="NAME",
         help="when a loss or gradient is NaN or infinite: raise (fail; default), skip (leave that\n"
         "update out), stop (end in good order); the weights are never touched by it",
+    )  # fmt: skip
+    network.add_argument(
+        "--detect-anomaly", action="store_true",
+        help="fail at the first NaN or infinity, and name op, layer and step that made it;\n"
+        "slower: every op's result is looked at",
     )  # fmt: skip
     network.add_argument(
         "--seed", type=whole_number(0), metavar="N",

@@ -284,7 +284,7 @@ def settle_parameters(finite: Any) -> None:
         elif finite is not False:
             with device_of(data).activate():
                 data[...] = get_array_module(data).where(finite, values, data)
-        owner.value = data
+        owner.rebind(data)
         owner.mark_changed()
         del updates[key]
 
@@ -305,7 +305,7 @@ def _discard_updates(frame: Frame) -> None:
     """Forget what a refused call would have changed."""
     for owner, _, _ in frame.updates.values():
         if isinstance(owner, Parameter):
-            owner.value = owner.data
+            owner.rebind(owner.data)
     frame.updates.clear()
 
 

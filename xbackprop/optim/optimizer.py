@@ -51,6 +51,9 @@ class Optimizer:
         device scalar of bool; None for a step that was made without a doubt.
     saves_step : bool
         Whether ``state_dict`` holds each parameter's number of updates, as PyTorch's does.
+    writes_half : bool
+        Whether :meth:`update` also writes ``flat.half_of(data)``, the rounded copy that layers read
+        in half precision; else :meth:`step` writes it afterwards.
     elementwise : bool
         Whether :meth:`update` may be given all parameters of a group side by side; False calls it
         for each parameter, in its own shape.
@@ -67,6 +70,7 @@ class Optimizer:
 
     saves_step = True
     elementwise = True
+    writes_half = False
     number_names: tuple[str, ...] = ()
 
     def __init__(self, params: ParameterSource, defaults: dict[str, Any]) -> None:
@@ -245,14 +249,21 @@ class Optimizer:
         if self.elementwise and len(active) == len(parameters) and flat.moves_together:
             flat.advance_together(finite)
             self.update(flat, flat.data, flat.grad, flat.state, flat.steps[0], finite)
+            self._round(flat.half, flat.data)
         else:
             for i, (parameter, data, grad) in enumerate(flat.bindings):
                 if parameter.has_grad:
                     flat.advance(i, finite)
                     self.update(flat, data, grad, flat.views[i], flat.steps[i], finite)
+                    self._round(flat.halves[i], data)
         time = clock.tick()
         for parameter in active:
             parameter.version = time
+
+    def _round(self, half: Array | None, data: Array) -> None:
+        """Write the half copy; of a skipped step it comes out as it was, like the data."""
+        if half is not None and not self.writes_half:
+            half[...] = data
 
     def _check_finite(self, flats: list[FlatGroup], loss: Array | None) -> Any:
         """Return False (CPU), None (all well on the CPU) or a device scalar of bool."""
@@ -352,7 +363,8 @@ class Optimizer:
             buckets: dict[Any, list[Parameter]] = {}
             for parameter in group["params"]:
                 if parameter.requires_grad:
-                    buckets.setdefault((parameter.device, parameter.dtype), []).append(parameter)
+                    kind = parameter.device, parameter.dtype, parameter.compute_dtype
+                    buckets.setdefault(kind, []).append(parameter)
                 else:
                     frozen.append(parameter)
             flats += [

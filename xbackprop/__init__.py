@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from xbackprop import data, interop, nn, observe, optim, testing
     from xbackprop.dispatch import op
     from xbackprop.initializers import manual_seed
-    from xbackprop.module import Module, Parameter
+    from xbackprop.module import Module, Parameter, set_precision
     from xbackprop.training import Trainer, load, save, value_and_grad
 
 __version__ = "0.1.0"
@@ -56,6 +56,7 @@ __all__ = [
     "optim",
     "save",
     "set_device",
+    "set_precision",
     "testing",
     "to_device",
     "to_host",
@@ -80,6 +81,7 @@ _LAZY = {
     "observe": "xbackprop.observe",
     "op": "xbackprop.dispatch:op",
     "save": "xbackprop.training:save",
+    "set_precision": "xbackprop.module:set_precision",
     "value_and_grad": "xbackprop.training:value_and_grad",
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
-from xbackprop.backend.half import is_half
+from xbackprop.backend.half import is_half, widened
 from xbackprop.dispatch import op
 
 
@@ -55,11 +55,11 @@ def product(first: Array, second: Array, *, half: Any = None, dtype: Any = None)
     -------
     array
     """
-    low = next((d for d in (first.dtype, second.dtype, half) if d is not None and is_half(d)), None)
+    given = (first.dtype, second.dtype, half)
+    low = next((d for d in given if d is not None and is_half(d)), None)
     if low is None:
-        return (
-            first.dot(second) if first.ndim == 2 else get_array_module(first).matmul(first, second)
-        )
+        is_plain = first.ndim == second.ndim == 2
+        return first.dot(second) if is_plain else get_array_module(first).matmul(first, second)
     if dtype is None:
         dtype = low if first.dtype == second.dtype == low else np.dtype(np.float32)
     return half_product(first.astype(low, copy=False), second.astype(low, copy=False), dtype)
@@ -90,3 +90,8 @@ def dot_rows(x: Array, matrix: Array) -> Array:
     if x.ndim <= 2:
         return x.dot(matrix)
     return flatten_rows(x).dot(matrix).reshape(*x.shape[:-1], matrix.shape[1])
+
+
+def sum_rows(rows: Array) -> Array:
+    """Sum over the first axis; halves give a float32 sum."""
+    return rows.sum(axis=0, dtype=widened(rows.dtype))

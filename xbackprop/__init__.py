@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from xbackprop.dispatch import op
     from xbackprop.initializers import manual_seed
     from xbackprop.module import Module, Parameter, set_precision
-    from xbackprop.training import Trainer, load, save, value_and_grad
+    from xbackprop.training import GradScaler, Trainer, load, save, value_and_grad
 
 __version__ = "0.1.0"
 
@@ -37,6 +37,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "DeviceUnavailableError",
+    "GradScaler",
     "Module",
     "Parameter",
     "Trainer",
@@ -73,6 +74,7 @@ _LAZY = {
     "nn": "xbackprop.nn",
     "optim": "xbackprop.optim",
     "testing": "xbackprop.testing",
+    "GradScaler": "xbackprop.training:GradScaler",
     "Module": "xbackprop.module:Module",
     "Parameter": "xbackprop.module:Parameter",
     "Trainer": "xbackprop.training:Trainer",

@@ -23,7 +23,7 @@ from xbackprop.module.lazy import UninitializedParameter, install_parameter
 from xbackprop.module.parameter import Parameter
 
 if TYPE_CHECKING:
-    from xbackprop.module.precision import Precision
+    from xbackprop.module.precision import TF32, Precision
 
 
 class Module:
@@ -48,7 +48,7 @@ class Module:
 
     training: bool = True
     in_half: ClassVar[str] = "rounded"
-    _precision: "Precision | None" = None
+    _precision: "Precision | TF32 | None" = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

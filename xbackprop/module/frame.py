@@ -181,7 +181,9 @@ def wrap_backward(function: Callable[..., Any]) -> Callable[..., Any]:
         if stack:
             if stack[-1] is self:  # super().backward()
                 return function(self, grad_output, saved, **options)
-            run = function if precision is None else precision.backward(function)
+            run = function
+            if precision is not None:
+                run = precision.backward(function, is_outermost=False)
             if saved.__class__ is Saved or saved is _NO_SAVED:
                 saved = _open(self, saved, frame.keep)
             stack.append(self)
@@ -194,7 +196,9 @@ def wrap_backward(function: Callable[..., Any]) -> Callable[..., Any]:
         saved = _open(self, saved, frame.keep)
         if type(grad_output) is np.ndarray and not grad_output.dtype.isnative:
             grad_output = _native(grad_output)
-        run = function if precision is None else precision.backward(function)
+        run = function
+        if precision is not None:
+            run = precision.backward(function, is_outermost=True)
         stack.append(self)
         try:
             if frame.is_quiet:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from xbackprop.backend.array_module import is_array
+from xbackprop.backend.device import resolve_device
 from xbackprop.backend.half import HALF_NAMES, half_dtype
+from xbackprop.backend.tf32 import check_tf32, tf32_products
 from xbackprop.module.lazy import UninitializedParameter
 
 if TYPE_CHECKING:
     from xbackprop.module.base import Module
 
-PRECISIONS = ("float32", *HALF_NAMES)
+PRECISIONS = ("float32", "tf32", *HALF_NAMES)
 _WIDE = np.dtype(np.float32)
 _CAST = frozenset(("float32", *HALF_NAMES))  # float64 is what a layer refuses by itself
 
@@ -42,9 +44,10 @@ class Precision:
         Of the floats that others get from it.
     """
 
-    __slots__ = ("half", "inputs", "output")
+    __slots__ = ("half", "inputs", "name", "output")
 
     def __init__(self, half: np.dtype, inputs: np.dtype, output: np.dtype) -> None:
+        self.name = half.name
         self.half = half
         self.inputs = inputs
         self.output = output
@@ -63,7 +66,7 @@ class Precision:
 
         return forward
 
-    def backward(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def backward(self, function: Callable[..., Any], *, is_outermost: bool) -> Callable[..., Any]:
         """Return a layer's ``backward``: the gradient of an input has the input's dtype."""
 
         def backward(module: "Module", grad_output: Any, saved: Any, **options: Any) -> Any:
@@ -74,14 +77,35 @@ class Precision:
         return backward
 
 
+class TF32:
+    """How a model computes whose products are TF32: outermost calls switch CuPy to it."""
+
+    name = "tf32"
+
+    def forward(self, function: Callable[..., Any], *, is_outermost: bool) -> Callable[..., Any]:
+        """Return ``forward``, with products in TF32 where it is the outermost call."""
+        return _in_tf32(function) if is_outermost else function
+
+    backward = forward
+
+
+def _in_tf32(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(module: "Module", *inputs: Any, **options: Any) -> Any:
+        with tf32_products(module.device or resolve_device(None)):
+            return function(module, *inputs, **options)
+
+    return run
+
+
 def set_precision(model: "Module", precision: str) -> None:
-    """Let a model compute in half precision, beside float32 masters; or in float32 again.
+    """Let a model compute in half precision, beside float32 masters; in TF32; or in float32 again.
 
     Parameters
     ----------
     model : Module
         With float32 parameters. State dicts, checkpoints and gradients stay float32.
-    precision : {"float32", "bfloat16", "float16"}
+    precision : {"float32", "tf32", "bfloat16", "float16"}
+        ``tf32``: on a GPU from Ampere on, products of float32 with operands of 10 bits.
         ``float16`` overflows above 65504 and loses gradients below 6e-8: scale the loss, with
         :class:`xbackprop.GradScaler` or by :class:`xbackprop.Trainer`, which does it by itself.
 
@@ -93,7 +117,7 @@ def set_precision(model: "Module", precision: str) -> None:
         For parameters that are not float32.
     NotImplementedError
         For layers that half precision is not there for: ``max_norm``, and parameters that are read
-        in half by one layer and in float32 by another.
+        in half by one layer and in float32 by another. For ``tf32`` on anything but such a GPU.
     RuntimeError
         For lazy layers whose shapes are not known yet.
     ImportError
@@ -126,19 +150,24 @@ def set_precision(model: "Module", precision: str) -> None:
             f"set_precision expects precision to be one of {', '.join(PRECISIONS)}; "
             f"got {precision!r}"
         )
-    half = None if precision == "float32" else half_dtype(precision)
+    if precision == "tf32":
+        check_tf32(model.device or resolve_device(None))
+    half = half_dtype(precision) if precision in HALF_NAMES else None
     dtypes = _parameter_dtypes(model, half)
     for parameter, dtype in dtypes.values():
         parameter.compute_in(dtype)
     inside = _parts_of_layers(model)
     for module in model.modules():
-        is_plain = half is None or id(module) in inside
-        module._precision = None if is_plain else _precision_of(module, half)
+        module._precision = None
+        if precision == "tf32":
+            module._precision = TF32()
+        elif half is not None and id(module) not in inside:
+            module._precision = _precision_of(module, half)
 
 
 def precision_of(model: "Module") -> str:
     """Return the name of the precision in which a model computes."""
-    return "float32" if model._precision is None else model._precision.half.name
+    return "float32" if model._precision is None else model._precision.name
 
 
 def _parameter_dtypes(model: "Module", half: np.dtype | None) -> dict[int, Any]:

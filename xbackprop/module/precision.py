@@ -153,10 +153,10 @@ def set_precision(model: "Module", precision: str) -> None:
     if precision == "tf32":
         check_tf32(model.device or resolve_device(None))
     half = half_dtype(precision) if precision in HALF_NAMES else None
-    dtypes = _parameter_dtypes(model, half)
+    inside = _parts_of_layers(model)
+    dtypes = _parameter_dtypes(model, half, inside)
     for parameter, dtype in dtypes.values():
         parameter.compute_in(dtype)
-    inside = _parts_of_layers(model)
     for module in model.modules():
         module._precision = None
         if precision == "tf32":
@@ -170,14 +170,17 @@ def precision_of(model: "Module") -> str:
     return "float32" if model._precision is None else model._precision.name
 
 
-def _parameter_dtypes(model: "Module", half: np.dtype | None) -> dict[int, Any]:
+def _parameter_dtypes(
+    model: "Module", half: np.dtype | None, inside: set[int]
+) -> dict[int, Any]:
     """Return for every parameter the dtype in which layers read it; change nothing yet."""
     chosen: dict[int, Any] = {}
     names = {id(module): name for name, module in model.named_modules()}
     for module in model.modules() if half is not None else ():
         _check_support(module, names[id(module)])
     for module in model.modules():
-        dtype = half if _kind(module) in ("half", "products") else None
+        reads_half = _kind(module) in ("half", "products") and id(module) not in inside
+        dtype = half if reads_half else None
         for name, parameter in module.own_parameters():
             if half is not None and parameter.dtype != _WIDE:
                 raise TypeError(

@@ -170,9 +170,7 @@ def precision_of(model: "Module") -> str:
     return "float32" if model._precision is None else model._precision.name
 
 
-def _parameter_dtypes(
-    model: "Module", half: np.dtype | None, inside: set[int]
-) -> dict[int, Any]:
+def _parameter_dtypes(model: "Module", half: np.dtype | None, inside: set[int]) -> dict[int, Any]:
     """Return for every parameter the dtype in which layers read it; change nothing yet."""
     chosen: dict[int, Any] = {}
     names = {id(module): name for name, module in model.named_modules()}
@@ -241,7 +239,7 @@ def _dtype_of(value: Any) -> np.dtype | None:
 
 def _cast(value: Any, dtype: np.dtype, known: dict[int, Any]) -> Any:
     """Cast the float arrays among nested values; what was one array stays one array."""
-    if is_array(value):
+    if is_array(value) or isinstance(value, np.generic):  # NumPy's sums are no arrays
         if value.dtype.name not in _CAST or value.dtype == dtype:
             return value
         if id(value) not in known:

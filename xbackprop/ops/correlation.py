@@ -7,8 +7,10 @@ for every output position of the batch.
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from xbackprop.backend.array_module import Array, get_array_module
-from xbackprop.backend.half import widened
+from xbackprop.backend.half import is_half, widened
 from xbackprop.ops.matmul import product
 from xbackprop.ops.windows import Sizes, gather_windows, scatter_windows, window_counts
 
@@ -105,7 +107,8 @@ def correlate_weight(
 
 def sum_to_channels(grad: Array) -> Array:
     """Sum over all axes but that of the channels; half precision gives a float32 sum."""
-    return grad.sum(axis=(0, *range(2, grad.ndim)), dtype=widened(grad.dtype))
+    axes = (0, *range(2, grad.ndim))
+    return grad.sum(axis=axes, dtype=np.float32) if is_half(grad.dtype) else grad.sum(axis=axes)
 
 
 def _as_matrix(weight: Array) -> Array:

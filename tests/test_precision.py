@@ -115,6 +115,47 @@ def test_statistics_and_softmax_are_float32(half: str, xb_device: Device) -> Non
     assert float(even(xb.asarray(np.zeros((1, ROWS), np.float32))).sum()) == 1.0
 
 
+@every_half
+def test_scores_of_attention_are_float32(half: str, xb_device: Device) -> None:
+    # 1024.25 and 1024 are one number in both halves, and their softmax is not 1/2.
+    layer = nn.ScaledDotProductAttention(scale=1.0)
+    xb.set_precision(layer, half)
+    q, k, v = [[32.0, 1.0]], [[32.0, 0.25], [32.0, 0.0]], [[1.0], [0.0]]
+    output = layer(*(xb.asarray(np.float32(array)) for array in (q, k, v)))
+    assert float(xb.to_host(output).item()) == pytest.approx(1 / (1 + np.exp(-0.25)), rel=0.005)
+
+
+def test_dropout_inside_of_a_layer_does_not_round() -> None:
+    layer = nn.LSTM(2, 2, num_layers=2, dropout=0.5, rng=0)
+    xb.set_precision(layer, "bfloat16")
+    seen = []
+
+    class Watch:
+        def before(self, call: Any) -> None:
+            seen.append((call.op.name, call.args[0].dtype))
+
+        def after(self, call: Any, result: Any) -> None: ...
+
+    with xb.observe(Watch()):
+        layer.forward(np.ones((3, 1, 2), np.float32))
+    assert {dtype for name, dtype in seen if name == "lstm_forward"} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("kind", ["scaled_dot_product", "multihead"])
+def test_gradients_of_float_masks(kind: str) -> None:
+    mask, x = np.float32([[0.0, 0.5], [-0.5, 0.0]]), np.eye(2, dtype=np.float32)[None]
+    grads = []
+    for precision in ("float32", "bfloat16"):
+        layer: Any = nn.ScaledDotProductAttention()
+        if kind == "multihead":
+            layer = nn.MultiheadAttention(2, 1, batch_first=True, rng=0)
+        xb.set_precision(layer, precision)
+        _output, saved = layer.forward(x, x, x, attn_mask=mask)
+        grad: Any = np.ones((1, 2, 2), np.float32) * x
+        grads.append(layer.backward((grad, None) if kind == "multihead" else grad, saved)[-1])
+    np.testing.assert_allclose(grads[1], grads[0], rtol=0.05, atol=1e-3)
+
+
 def test_losses_are_float32_of_half_logits(xb_device: Device) -> None:
     model, loss_fn = nn.Linear(3, 4, rng=0), nn.CrossEntropyLoss()
     xb.set_precision(model, "bfloat16")
@@ -161,6 +202,24 @@ def test_masters_stay_float32_and_copies_follow(half: str, xb_device: Device) ->
     assert flat.half_of(flat.data) is flat.half
     for parameter, half_view in zip(flat.parameters, flat.halves, strict=True):
         assert parameter.value is half_view is flat.half_of(parameter.data)
+
+
+def test_another_precision_between_two_steps(xb_device: Device) -> None:
+    model = mlp()
+    optimizer = xb.optim.AdamW(model.parameters(), lr=0.01)
+    x, y = xb.asarray(np.ones((4, 64))), xb.asarray(np.arange(4))
+    for precision in ("float16", "bfloat16", "float32", "float16"):
+        xb.set_precision(model, precision)
+        optimizer.zero_grad()
+        xb.value_and_grad(model, nn.CrossEntropyLoss())(x, y)
+        optimizer.step()
+        values = [xb.to_host(model[n].weight.value) for n in (0, 3)]
+        masters = [xb.to_host(model[n].weight.data) for n in (0, 3)]
+        for value, master in zip(values, masters, strict=True):
+            assert value.dtype.name == precision
+            assert np.array_equal(value, master.astype(value.dtype))
+        assert all((flat.half is None) == (precision == "float32") for flat in optimizer._flats
+                   if flat.parameters[0] is model[0].weight)  # fmt: skip
 
 
 @every_half

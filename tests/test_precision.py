@@ -12,6 +12,7 @@ import xbackprop as xb
 from xbackprop import nn
 from xbackprop.backend.device import Device
 from xbackprop.backend.half import half_dtype
+from xbackprop.nn.generation import KeyValueCache, next_logits
 from xbackprop.ops.matmul import half_product, product
 from xbackprop.training import CheckpointError
 
@@ -202,6 +203,22 @@ def test_masters_stay_float32_and_copies_follow(half: str, xb_device: Device) ->
     assert flat.half_of(flat.data) is flat.half
     for parameter, half_view in zip(flat.parameters, flat.halves, strict=True):
         assert parameter.value is half_view is flat.half_of(parameter.data)
+
+
+@every_half
+def test_a_cache_of_keys_gives_the_logits_of_the_model(half: str, xb_device: Device) -> None:
+    model = gpt().eval()
+    for parameter in model.parameters():
+        parameter.data = parameter.data * 8
+    xb.set_precision(model, half)
+    tokens = xb.asarray(np.array([[1, 2, 3, 4]]))
+    expected, cache = xb.to_host(model(tokens)[:, -1]), KeyValueCache(model)
+    for position in range(4):
+        logits = next_logits(model, tokens[:, position : position + 1], cache)
+    assert logits.dtype == np.float32
+    unit = 2.0 ** (-8 if half == "bfloat16" else -11)
+    allowed = 8 * unit * float(np.abs(expected).max())
+    np.testing.assert_allclose(xb.to_host(logits), expected, rtol=0, atol=allowed)
 
 
 def test_another_precision_between_two_steps(xb_device: Device) -> None:

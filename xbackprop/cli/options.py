@@ -24,6 +24,7 @@ LOSSES = ("cross-entropy", "mse", "half-squared-error", "bce-with-logits", "bce"
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 ON_NAN = ("raise", "skip", "stop")
+PRECISIONS = ("float32", "bfloat16", "float16", "tf32")
 # What each kind of network is trained with where nothing is said.
 MODELS: dict[str, dict[str, Any]] = {
     # With 256 hidden units, products of 16 rows are done by one thread of NumPy's OpenBLAS: threads
@@ -142,6 +143,8 @@ class TrainOptions:
         One of ``ON_NAN``.
     detect_anomaly : bool
         Name the op that makes the first NaN or infinity.
+    precision : str
+        One of ``PRECISIONS``: what the network computes in.
     keep, save_every, save_steps : int, int, int or None
         Checkpoints kept, and epochs and steps between two of them.
     resume : str or None
@@ -189,6 +192,7 @@ class TrainOptions:
     seed: int = 0
     on_nan: str = "raise"
     detect_anomaly: bool = False
+    precision: str = "float32"
     keep: int = 2
     save_every: int = 1
     save_steps: int | None = None
@@ -449,6 +453,10 @@ def _make_parser() -> LineParser:
     run.add_argument(
         "--device", metavar="NAME",
         help="auto, cpu, cuda, cuda:N, fake, fake:N (default: what XBACKPROP_DEVICE says, or auto)",
+    )  # fmt: skip
+    run.add_argument(
+        "--precision", type=one_of(PRECISIONS), metavar="NAME",
+        help="float32 (default), bfloat16, float16 (with loss scaling), or tf32 (on GPUs)",
     )  # fmt: skip
     run.add_argument(
         "--out", metavar="FOLDER",

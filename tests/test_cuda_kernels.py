@@ -23,6 +23,8 @@ from xbackprop.dispatch import Kernel, Op, as_specs
 from xbackprop.kernels.cuda.ops import random_bits as random_module
 from xbackprop.kernels.cuda.sources import SOURCES
 from xbackprop.nn.losses.cross_entropy import cross_entropy_backward, cross_entropy_forward
+from xbackprop.nn.normalization.normalize import normalize_backward, normalize_forward
+from xbackprop.nn.normalization.rms_norm import rms_norm_backward, rms_norm_forward
 from xbackprop.ops.random_bits import random_bits, random_kept
 
 pytestmark = pytest.mark.skipif(not running.CAN_RUN, reason=running.WHY_NOT)
@@ -75,7 +77,7 @@ def run(memory: Memory, op: Op, *arguments: Any, shift: int = 0, **options: Any)
         launches = len(running.launched)
         assert launches == kernel.count_launches(tuple(placed), options)
         assert kernel.bytes_moved is not None
-        assert kernel.bytes_moved(*as_specs(placed), **options) > 0
+        assert (kernel.bytes_moved(*as_specs(placed), **options) > 0) is (launches > 0)
         results.append([result, [p for p in placed if isinstance(p, np.ndarray)]])
     for first, second in zip(flat(results[0]), flat(results[1]), strict=True):
         if isinstance(first, np.ndarray):
@@ -283,3 +285,86 @@ def test_cross_entropy_of_ignored_targets_only(memory: Memory) -> None:
     _, saved = cross_entropy_forward(np.asarray(logits), np.asarray([0, 1, 3]))
     grad = check(memory, cross_entropy_backward, 1.0, logits, target, *saved[2:], ignore_index=2)
     assert not grad.any()
+
+
+# --- normalization ------------------------------------------------------------------------
+
+NORM_SHAPES = [
+    ((1, 1), 1, 0), ((3, 7), 1, 0), ((2, 3, 8, 4), 2, 0), ((4, 64), 1, 4), ((150, 40), 1, 0),
+    ((2, 1100), 1, 0),
+]  # fmt: skip
+
+
+@every_dtype
+@pytest.mark.parametrize("scales", ["weight and bias", "weight", "neither"])
+@pytest.mark.parametrize(("shape", "inner", "shift"), NORM_SHAPES)
+def test_normalize(
+    memory: Memory, shape: tuple[int, ...], inner: int, shift: int, scales: str, dtype: str
+) -> None:
+    first = len(shape) - inner
+    axes, scale_shape = tuple(range(first, len(shape))), (1,) * first + shape[first:]
+    x = numbers(shape, dtype, scale=2) + numbers((), dtype, 1)
+    weight = numbers(scale_shape, dtype, 2) if scales != "neither" else None
+    bias = numbers(scale_shape, dtype, 3) if scales == "weight and bias" else None
+    check(memory, normalize_forward, x, weight, bias, axes, 1e-5, shift=shift, scale=2)
+    _, saved = normalize_forward.reference(*map(_as_float, (x, weight, bias)), axes, 1e-5)
+    saved = [part.astype(x.dtype) if part is not None else None for part in saved[:3]]
+    grad = numbers(shape, dtype, 4)
+    scale = 8 * max(1.0, math.prod(shape[:first]) ** 0.5)
+    check(memory, normalize_backward, grad, *saved, axes, shift=shift, scale=scale)
+    wanted = (False, False, bias is not None)
+    check(memory, normalize_backward, grad, *saved, axes, *wanted, shift=shift, scale=scale)
+
+
+@every_dtype
+@pytest.mark.parametrize("has_weight", [True, False])
+@pytest.mark.parametrize(("shape", "inner", "shift"), NORM_SHAPES)
+def test_rms_norm(
+    memory: Memory, shape: tuple[int, ...], inner: int, shift: int, has_weight: bool, dtype: str
+) -> None:
+    first = len(shape) - inner
+    axes = tuple(range(first, len(shape)))
+    x = numbers(shape, dtype, scale=2)
+    weight = numbers((1,) * first + shape[first:], dtype, 2) if has_weight else None
+    check(memory, rms_norm_forward, x, weight, axes, 1e-5, shift=shift, scale=2)
+    _, saved = rms_norm_forward.reference(_as_float(x), _as_float(weight), axes, 1e-5)
+    saved = [x, saved[1].astype(x.dtype), weight]
+    grad = numbers(shape, dtype, 4)
+    scale = 8 * max(1.0, math.prod(shape[:first]) ** 0.5)
+    check(memory, rms_norm_backward, grad, *saved, axes, shift=shift, scale=scale)
+    check(memory, rms_norm_backward, grad, *saved, axes, False, shift=shift, scale=scale)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e8, -3e30])
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e20, 3e37])
+def test_normalize_of_large_numbers(memory: Memory, size: float, offset: float) -> None:
+    x = (numbers((3, 100), "float64") * size + offset).astype(np.float32)
+    received = check_in_units(memory, normalize_forward, x)
+    centered = x.astype(np.float64) - x.mean(1, np.float64, keepdims=True)
+    expected = centered / np.sqrt(np.square(centered).mean(1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(received, expected, rtol=3e-5, atol=3e-6)
+
+
+def check_in_units(memory: Memory, op: Op, x: np.ndarray) -> np.ndarray:
+    ((output, _, _), _), _ = run(memory, op, x, None, None, (1,), 1e-5)
+    return np.asarray(output)
+
+
+def test_rms_norm_of_large_numbers(memory: Memory) -> None:
+    x = numbers((3, 100), "float32") * np.float32(3e37)
+    (output, _), _ = run(memory, rms_norm_forward, x, None, (1,), 1e-5)
+    wide = x.astype(np.float64)
+    expected = wide / np.sqrt(np.square(wide).mean(1, keepdims=True))
+    np.testing.assert_allclose(output, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_normalize_of_what_is_no_number(memory: Memory, value: float) -> None:
+    x = numbers((3, 20), "float32")
+    x[1, 5] = value
+    (received, (_, rstd, *_)), _ = run(memory, normalize_forward, x, None, None, (1,), 1e-5)
+    with np.errstate(invalid="ignore"):
+        expected, _ = normalize_forward.reference(x, None, None, (1,), 1e-5)
+    # The mean of infinity is NaN here; neither is finite.
+    for got, want in zip((*received, rstd), (*expected, expected[2]), strict=True):
+        np.testing.assert_array_equal(np.isfinite(got), np.isfinite(want))

@@ -21,7 +21,12 @@ from xbackprop.kernels.cuda.sources import OPTIONS, SOURCES, Source
 
 CAN_RUN = sys.platform == "linux" and shutil.which("g++") is not None
 WHY_NOT = "no g++ on Linux to run the CUDA sources with"
-DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+DTYPES = {
+    "float64": np.float64,
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+}
 GUARD = 0xA5
 _ALIGNMENT = 16
 

@@ -1,5 +1,5 @@
 """Kernels for the ops in :mod:`xbackprop.nn`, one module for each of theirs."""
 
-from xbackprop.kernels.cuda.nn import losses
+from xbackprop.kernels.cuda.nn import losses, normalization
 
-__all__ = ["losses"]
+__all__ = ["losses", "normalization"]

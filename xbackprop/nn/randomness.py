@@ -6,6 +6,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device, device_of
+from xbackprop.backend.half import is_half
 from xbackprop.initializers import RandomSource, as_generator, initial
 from xbackprop.module import Module, describe_layer
 from xbackprop.ops.random_bits import new_state, next_call, random_bits, random_kept
@@ -37,7 +38,8 @@ class RandomLayer(Module):
     def check_random_input(self, x: Any, name: str = "x") -> None:
         """Check that an input is an array of floats on the device of the counter."""
         self.check_device(name, x, self.read_buffer("random_state"))
-        if x.dtype.kind != "f":
+        is_taken = x.dtype.kind == "f" or (self.in_half == "half" and is_half(x.dtype))
+        if not is_taken:
             raise TypeError(
                 f"{describe_layer(self)} expects {name} of a float dtype; got {x.dtype}"
             )

@@ -26,6 +26,8 @@ from xbackprop.nn.losses.cross_entropy import cross_entropy_backward, cross_entr
 from xbackprop.nn.normalization.normalize import normalize_backward, normalize_forward
 from xbackprop.nn.normalization.rms_norm import rms_norm_backward, rms_norm_forward
 from xbackprop.ops.random_bits import random_bits, random_kept
+from xbackprop.optim.adam import adam_step
+from xbackprop.optim.sgd import sgd_step
 
 pytestmark = pytest.mark.skipif(not running.CAN_RUN, reason=running.WHY_NOT)
 
@@ -368,3 +370,82 @@ def test_normalize_of_what_is_no_number(memory: Memory, value: float) -> None:
     # The mean of infinity is NaN here; neither is finite.
     for got, want in zip((*received, rstd), (*expected, expected[2]), strict=True):
         np.testing.assert_array_equal(np.isfinite(got), np.isfinite(want))
+
+
+# --- updates ------------------------------------------------------------------------------
+
+HALVES = [None, "float16", "bfloat16"]
+
+
+def scalar(value: float | None, dtype: Any = np.float64) -> np.ndarray | None:
+    return None if value is None else np.array(value, dtype=dtype)
+
+
+def check_update(
+    memory: Memory, op: Op, written: list[Any], grad: np.ndarray, rest: list[Any], half: Any,
+    *last: Any, shift: int = 0, **options: Any,
+) -> None:  # fmt: skip
+    """Compare what is written in place: values, state, and the rounded copy."""
+    copy_of = None if half is None else np.zeros(grad.shape, running.DTYPES[half])
+    first, *others = written
+    arguments = [first, grad, *others, *rest, copy_of, *last]
+    _, placed = run(memory, op, *arguments, shift=shift, **options)
+    expected = copy.deepcopy(arguments)
+    with np.errstate(all="ignore"):
+        op.reference(*expected, **options)
+    arrays = [value for value in expected if isinstance(value, np.ndarray)]
+    for got, want in zip(placed, arrays, strict=True):
+        assert got.dtype == want.dtype
+        tolerance = TOLERANCE.get(str(got.dtype), 0)
+        np.testing.assert_allclose(widened(got), widened(want), rtol=tolerance, atol=1e-7)
+
+
+@pytest.mark.parametrize("finite", [None, True, False])
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize(("size", "shift"), [(1, 0), (1030, 0), (9, 4)])
+@pytest.mark.parametrize(
+    ("amsgrad", "weight_decay", "decoupled", "maximize"),
+    [(False, None, False, False), (True, 0.1, False, True), (False, 0.1, True, False)],
+)
+def test_adam_step(
+    memory: Memory, size: int, shift: int, half: Any, finite: Any,
+    amsgrad: bool, weight_decay: Any, decoupled: bool, maximize: bool,
+) -> None:  # fmt: skip
+    grad = numbers((size,), "float32", 1)
+    if finite is False:
+        grad[0] = math.nan
+    data, exp_avg = numbers((size,), "float32", 2), numbers((size,), "float32", 3)
+    exp_avg_sq = numbers((size,), "float32", 4) ** 2
+    greatest = exp_avg_sq + numbers((size,), "float32", 5) ** 2 if amsgrad else None
+    rest = [scalar(3, np.int64), *map(scalar, (0.01, 0.9, 0.999, weight_decay))]
+    rest.append(scalar(finite, np.bool_))
+    if finite is False:
+        half = None  # a skipped step leaves the copy, which is that of the data
+    check_update(
+        memory, adam_step, [data, exp_avg, exp_avg_sq, greatest], grad, rest, half, 1e-8,
+        shift=shift, decoupled=decoupled, maximize=maximize,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("finite", [None, True, False])
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize(("size", "shift"), [(1, 0), (1030, 0), (9, 4)])
+@pytest.mark.parametrize(
+    ("momentum", "dampening", "nesterov", "weight_decay", "maximize", "step"),
+    [(None, 0.0, False, None, False, 1), (0.9, 0.2, False, 0.1, True, 1),
+     (0.9, 0.2, False, None, False, 2), (0.9, 0.0, True, 0.1, False, 2)],
+)  # fmt: skip
+def test_sgd_step(
+    memory: Memory, size: int, shift: int, half: Any, finite: Any, momentum: Any, step: int,
+    dampening: float, nesterov: bool, weight_decay: Any, maximize: bool,
+) -> None:  # fmt: skip
+    grad = numbers((size,), "float32", 1)
+    if finite is False:
+        grad[0], half = math.nan, None
+    buffer = numbers((size,), "float32", 3) if momentum else None
+    rest = [scalar(step, np.int64), *map(scalar, (0.01, momentum, weight_decay))]
+    rest.append(scalar(finite, np.bool_))
+    check_update(
+        memory, sgd_step, [numbers((size,), "float32", 2), buffer], grad, rest, half, shift=shift,
+        dampening=dampening, nesterov=nesterov, maximize=maximize,
+    )  # fmt: skip

@@ -170,9 +170,7 @@ def precision_of(model: "Module") -> str:
     return "float32" if model._precision is None else model._precision.name
 
 
-def _parameter_dtypes(
-    model: "Module", half: np.dtype | None, inside: set[int]
-) -> dict[int, Any]:
+def _parameter_dtypes(model: "Module", half: np.dtype | None, inside: set[int]) -> dict[int, Any]:
     """Return for every parameter the dtype in which layers read it; change nothing yet."""
     chosen: dict[int, Any] = {}
     names = {id(module): name for name, module in model.named_modules()}

@@ -52,11 +52,14 @@ __host__ __device__ inline bool is_finite(float value)
     return (__float_as_uint(value) & 0x7f800000u) != 0x7f800000u;
 }
 
-// As many elements as 16 bytes hold, or one where rows are not aligned to 16 bytes.
-template <typename T, bool ALIGNED> struct alignas(ALIGNED ? 16 : sizeof(T)) Pack {
-    static constexpr int SIZE = ALIGNED ? 16 / sizeof(T) : 1;
-    T values[SIZE];
+// Elements that are read and written at once.
+template <typename T, int COUNT> struct alignas(sizeof(T) * COUNT) Group {
+    static constexpr int SIZE = COUNT;
+    T values[COUNT];
 };
+
+// As many as 16 bytes hold, or one where rows are not aligned to 16 bytes.
+template <typename T, bool ALIGNED> using Pack = Group<T, ALIGNED ? 16 / sizeof(T) : 1>;
 
 template <bool ALIGNED, typename T>
 __host__ __device__ inline Pack<T, ALIGNED> load(const T* row, long long pack)
@@ -64,8 +67,8 @@ __host__ __device__ inline Pack<T, ALIGNED> load(const T* row, long long pack)
     return reinterpret_cast<const Pack<T, ALIGNED>*>(row)[pack];
 }
 
-template <bool ALIGNED, typename T>
-__host__ __device__ inline void store(T* row, long long pack, const Pack<T, ALIGNED>& values)
+template <typename T, int COUNT>
+__host__ __device__ inline void store(T* row, long long pack, const Group<T, COUNT>& values)
 {
-    reinterpret_cast<Pack<T, ALIGNED>*>(row)[pack] = values;
+    reinterpret_cast<Group<T, COUNT>*>(row)[pack] = values;
 }

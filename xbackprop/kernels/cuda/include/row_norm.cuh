@@ -84,8 +84,8 @@ __global__ void row_norm_forward(const T* x, const T* weight, const T* bias, lon
             if (bias) value += to_float(bias[pack * SIZE + i]);
             out.values[i] = Rounded<T>::from(value);
         }
-        if (x_hat) store<ALIGNED>(x_hat + blockIdx.x * n, pack, hat);
-        store<ALIGNED>(output + blockIdx.x * n, pack, out);
+        if (x_hat) store(x_hat + blockIdx.x * n, pack, hat);
+        store(output + blockIdx.x * n, pack, out);
     }
 }
 
@@ -118,6 +118,6 @@ __global__ void row_norm_backward(const T* grad_output, const T* x, const T* rst
             if (weight) h *= to_float(weight[pack * SIZE + i]);
             out.values[i] = Rounded<T>::from(input_gradient(h, x_hat, mean_h, mean_h_x_hat, root));
         }
-        store<ALIGNED>(grad_input + blockIdx.x * n, pack, out);
+        store(grad_input + blockIdx.x * n, pack, out);
     }
 }

@@ -118,6 +118,6 @@ __global__ void cross_entropy_gradient(const T* grad_output, float scale, int is
             float value = gradient_of(to_float(x.values[i]), sum, pack * SIZE + i == label);
             result.values[i] = Rounded<T>::from(value * weight * scale);
         }
-        store<ALIGNED>(grad + row * classes, pack, result);
+        store(grad + row * classes, pack, result);
     }
 }

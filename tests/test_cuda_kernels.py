@@ -26,7 +26,9 @@ from xbackprop.nn.losses.cross_entropy import cross_entropy_backward, cross_entr
 from xbackprop.nn.normalization.normalize import normalize_backward, normalize_forward
 from xbackprop.nn.normalization.rms_norm import rms_norm_backward, rms_norm_forward
 from xbackprop.ops.random_bits import random_bits, random_kept
+from xbackprop.ops.scatter import sum_by_index
 from xbackprop.optim.adam import adam_step
+from xbackprop.optim.norms import sums_of_squares
 from xbackprop.optim.sgd import sgd_step
 
 pytestmark = pytest.mark.skipif(not running.CAN_RUN, reason=running.WHY_NOT)
@@ -64,6 +66,10 @@ def find(op: Op, arguments: Any, options: dict[str, Any]) -> Kernel:
     return kernel
 
 
+# Launches of CuPy's own functions, which are NumPy's here: the sort, and the indices in order.
+FROM_CUPY = {"sum_by_index": 2}
+
+
 def run(memory: Memory, op: Op, *arguments: Any, shift: int = 0, **options: Any) -> Any:
     """Return what the kernel makes of host arrays, having run it in both orders."""
     results = []
@@ -76,7 +82,7 @@ def run(memory: Memory, op: Op, *arguments: Any, shift: int = 0, **options: Any)
         kernel = find(op, placed, options)
         running.launched.clear()
         result = kernel.function(*placed, **options)
-        launches = len(running.launched)
+        launches = len(running.launched) + FROM_CUPY.get(op.name, 0)
         assert launches == kernel.count_launches(tuple(placed), options)
         assert kernel.bytes_moved is not None
         assert (kernel.bytes_moved(*as_specs(placed), **options) > 0) is (launches > 0)
@@ -449,3 +455,53 @@ def test_sgd_step(
         memory, sgd_step, [numbers((size,), "float32", 2), buffer], grad, rest, half, shift=shift,
         dampening=dampening, nesterov=nesterov, maximize=maximize,
     )  # fmt: skip
+
+
+# --- norms --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+@pytest.mark.parametrize(
+    "shapes", [[(1,)], [(0,), (3, 5), ()], [(2053,), (7,)], [(3,)] * 130], ids=len
+)
+def test_sums_of_squares(memory: Memory, shapes: Any, shift: int) -> None:
+    arrays = [numbers(shape, "float32", seed) for seed, shape in enumerate(shapes)]
+    check(memory, sums_of_squares, *arrays, shift=shift, scale=4)
+
+
+def test_sums_of_squares_show_what_is_not_finite(memory: Memory) -> None:
+    values = (math.nan, math.inf, 1e20, 1.0)
+    sums, _ = run(memory, sums_of_squares, *(np.full(50, value, np.float32) for value in values))
+    assert np.isfinite(sums).tolist() == [False, False, False, True]
+    arrays = [np.full(3, 1e19, np.float32)]
+    sums, _ = run(memory, sums_of_squares, *arrays)
+    np.testing.assert_allclose(sums, [3e38], rtol=1e-6)
+
+
+# --- scatter ------------------------------------------------------------------------------
+
+
+@every_dtype
+@pytest.mark.parametrize(
+    ("count", "width", "length", "seen"),
+    [(1, 1, 1, 1), (40, 5, 7, 9), (700, 33, 4, 3), (30, 64, 20, 20)],
+)
+def test_sum_by_index(
+    memory: Memory, count: int, width: int, length: int, seen: int, dtype: str
+) -> None:
+    """With indices that no row has, and rows whose index is none."""
+    rows = numbers((count, width), dtype)
+    indices = np.random.default_rng(3).integers(-1 if count > 1 else 0, seen, count)
+    check(memory, sum_by_index, rows, indices, length, scale=math.sqrt(count))
+
+
+def test_sum_by_index_of_many_rows_keeps_its_digits(memory: Memory) -> None:
+    rows = (1 + np.arange(20000) / 1e4).astype(np.float32)[:, None]
+    totals, _ = run(memory, sum_by_index, rows, np.zeros(20000, np.int64), 1)
+    np.testing.assert_allclose(totals[0], rows.sum(0, np.float64), rtol=3e-7)
+
+
+def test_not_a_number_stays_with_its_index(memory: Memory) -> None:
+    rows = np.array([[1.0], [math.nan], [2.0], [4.0]], np.float32)
+    totals, _ = run(memory, sum_by_index, rows, np.array([2, 1, 0, 2]), 3)
+    np.testing.assert_array_equal(totals[:, 0], [2.0, math.nan, 5.0])

@@ -22,9 +22,17 @@ import xbackprop.kernels.cuda
 from xbackprop.dispatch import Kernel, Op, as_specs
 from xbackprop.kernels.cuda.ops import random_bits as random_module
 from xbackprop.kernels.cuda.sources import SOURCES
+from xbackprop.nn.activations.gates import (
+    gelu_backward,
+    gelu_forward,
+    gelu_tanh_backward,
+    gelu_tanh_forward,
+)
+from xbackprop.nn.activations.rectifiers import relu_backward
 from xbackprop.nn.losses.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from xbackprop.nn.normalization.normalize import normalize_backward, normalize_forward
 from xbackprop.nn.normalization.rms_norm import rms_norm_backward, rms_norm_forward
+from xbackprop.ops.matmul import sum_rows
 from xbackprop.ops.random_bits import random_bits, random_kept
 from xbackprop.ops.scatter import sum_by_index
 from xbackprop.optim.adam import adam_step
@@ -505,3 +513,36 @@ def test_not_a_number_stays_with_its_index(memory: Memory) -> None:
     rows = np.array([[1.0], [math.nan], [2.0], [4.0]], np.float32)
     totals, _ = run(memory, sum_by_index, rows, np.array([2, 1, 0, 2]), 3)
     np.testing.assert_array_equal(totals[:, 0], [2.0, math.nan, 5.0])
+
+
+# --- activations, and gradients of biases -------------------------------------------------
+
+
+@every_dtype
+@pytest.mark.parametrize(("size", "shift"), [(1, 0), (2055, 0), (40, 4)])
+@pytest.mark.parametrize("pair", [(gelu_forward, gelu_backward),
+                                  (gelu_tanh_forward, gelu_tanh_backward)],
+                         ids=lambda pair: pair[0].name)  # fmt: skip
+def test_gelu(memory: Memory, pair: tuple[Op, Op], size: int, shift: int, dtype: str) -> None:
+    x, grad = numbers((size,), dtype, 1, scale=3), numbers((size,), dtype, 2)
+    x[: min(size, 6)] = [0.0, -20.0, 20.0, -4.0, 4.0, -0.0][: min(size, 6)]
+    check(memory, pair[0], x, shift=shift)
+    check(memory, pair[1], grad, x, shift=shift)
+
+
+@every_dtype
+def test_relu_backward(memory: Memory, dtype: str) -> None:
+    output = np.maximum(numbers((5, 13), dtype), running.DTYPES[dtype](0))
+    output[0, :3] = [math.nan, math.inf, -0.0]
+    grad = check(memory, relu_backward, numbers((5, 13), dtype, 1), output)
+    assert grad[0, 0] == 0
+
+
+@every_dtype
+@pytest.mark.parametrize("shape", [(1, 1), (9, 40), (128, 33), (129, 3), (3, 2, 5)])
+def test_sum_rows(memory: Memory, shape: tuple[int, ...], dtype: str) -> None:
+    rows = numbers(shape, dtype)
+    totals, _ = run(memory, sum_rows, rows)
+    assert totals.dtype == np.float32
+    expected = widened(rows).sum(0)
+    np.testing.assert_allclose(totals, expected, rtol=1e-5, atol=1e-5)

@@ -100,16 +100,19 @@ def run_backward(
         return grad_input, None, None
     factors = None if centered else rstd
     grads = columns.sum_columns(
-        source, grad_output.reshape(rows, n), x.reshape(rows, n), factors, *wanted[1:]
+        source, grad_output.reshape(rows, n), x.reshape(rows, n), factors, *wanted[1:], x.dtype
     )
     shaped = [None if grad is None else grad.reshape(weight.shape) for grad in grads]
     return grad_input, shaped[0], shaped[1]
 
 
-def launches_backward(weight: Any, input_grad: bool, weight_grad: bool, bias_grad: bool) -> int:
+def launches_backward(
+    x: ArraySpec, weight: Any, axes: tuple[int, ...], wanted: tuple[bool, bool, bool]
+) -> int:
     """Return how often :func:`run_backward` launches."""
-    has_sums = weight is not None and (weight_grad or bias_grad)
-    return int(input_grad) + (columns.LAUNCHES if has_sums else 0)
+    if weight is None or not any(wanted[1:]):
+        return int(wanted[0])
+    return wanted[0] + columns.count_launches(_layout(x, axes)[0], x.dtype)
 
 
 def bytes_forward(
@@ -131,7 +134,7 @@ def bytes_backward(
     size = x.dtype.itemsize
     number = 3 * count_bytes(x) + rows * size + count_bytes(weight) if wanted[0] else 0
     if weight is not None and any(wanted[1:]):
-        number += columns.count_column_bytes(rows, n, size, 1 + wanted[1], sum(wanted[1:]))
+        number += columns.count_column_bytes(rows, n, size, 1 + wanted[1], sum(wanted[1:]), size)
     return number
 
 

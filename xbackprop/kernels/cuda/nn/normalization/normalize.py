@@ -49,8 +49,8 @@ def count_launches(
     weight_grad: bool = True,
     bias_grad: bool = True,
 ) -> int:
-    """Return one launch for the input's gradient, two for those of weight and bias."""
-    return row_norm.launches_backward(weight, input_grad, weight_grad, bias_grad)
+    """Return one launch for the input's gradient, one or two for those of weight and bias."""
+    return row_norm.launches_backward(x_hat, weight, axes, (input_grad, weight_grad, bias_grad))
 
 
 def count_bytes(

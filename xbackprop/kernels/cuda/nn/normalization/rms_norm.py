@@ -42,8 +42,8 @@ def count_launches(
     input_grad: bool = True,
     weight_grad: bool = True,
 ) -> int:
-    """Return one launch for the input's gradient, two for the weight's."""
-    return row_norm.launches_backward(weight, input_grad, weight_grad, False)
+    """Return one launch for the input's gradient, one or two for the weight's."""
+    return row_norm.launches_backward(x, weight, axes, (input_grad, weight_grad, False))
 
 
 def count_bytes(x: ArraySpec, weight: ArraySpec | None, axes: tuple[int, ...], eps: Any) -> int:

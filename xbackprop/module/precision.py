@@ -239,7 +239,7 @@ def _dtype_of(value: Any) -> np.dtype | None:
 
 def _cast(value: Any, dtype: np.dtype, known: dict[int, Any]) -> Any:
     """Cast the float arrays among nested values; what was one array stays one array."""
-    if is_array(value):
+    if is_array(value) or isinstance(value, np.generic):  # NumPy's sums are no arrays
         if value.dtype.name not in _CAST or value.dtype == dtype:
             return value
         if id(value) not in known:

@@ -47,15 +47,15 @@ class GradScaler:
     >>> import xbackprop as xb
     >>> model, loss_fn = xb.nn.Linear(2, 1, rng=0), xb.nn.MSELoss()
     >>> xb.set_precision(model, "float16")
-    >>> optimizer, scaler = xb.optim.SGD(model.parameters(), lr=0.1), xb.GradScaler()
-    >>> output, saved = model.forward(xb.asarray([[1.0, 2.0]]))
-    >>> loss, loss_saved = loss_fn.forward(output, xb.asarray([[1.0]]))
+    >>> optimizer, scaler = xb.optim.SGD(model.parameters(), lr=0.1), xb.GradScaler(1024.0)
+    >>> output, saved = model.forward(xb.asarray([[0.1, 0.2]]))
+    >>> loss, loss_saved = loss_fn.forward(output, xb.asarray([[0.1]]))
     >>> grad_output = loss_fn.backward(scaler.grad_output(loss), loss_saved)
     >>> _ = model.backward(grad_output, saved)
     >>> scaler.step(optimizer)
     >>> scaler.update()
     >>> scaler.get_scale()
-    65536.0
+    1024.0
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class GradScaler:
         Parameters
         ----------
         loss : array, shape ()
+            Of the update.
 
         Returns
         -------
@@ -184,7 +185,8 @@ class GradScaler:
         if self._tracker >= self.growth_interval:
             self._tracker = 0
             grown = self.scale * self.growth_factor
-            self.scale = grown if grown <= np.finfo(np.float32).max else self.scale
+            if grown <= float(np.finfo(np.float32).max):
+                self.scale = grown
 
     def count_skipped_steps(self) -> int:
         """Return how many updates overflowed since the last call of this; reads one scalar back."""

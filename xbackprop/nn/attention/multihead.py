@@ -7,6 +7,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
+from xbackprop.backend.half import widened
 from xbackprop.initializers import (
     RandomSource,
     as_generator,
@@ -299,6 +300,7 @@ class MultiheadAttention(RandomLayer):
         """Return the gradients of what every head gives, and of the weights of every head."""
         xp = get_array_module(saved.attention.q)
         if grad_weights is not None:
+            grad_weights = grad_weights.astype(widened(grad_weights.dtype), copy=False)
             if not saved.is_batched:
                 grad_weights = xp.expand_dims(grad_weights, 0)
             if saved.averages:

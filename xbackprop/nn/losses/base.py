@@ -32,6 +32,8 @@ class _WithoutDeprecated(Module):
     its bases define first, and that shall be ``__init__``.
     """
 
+    in_half = "float32"
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         for name in ("size_average", "reduce"):
             if name in kwargs:
@@ -56,7 +58,6 @@ class Loss(_WithoutDeprecated):
     ``reduction`` says what they said.
     """
 
-    in_half = "float32"
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
 
     def __init__(self, reduction: str = "mean") -> None:

@@ -19,7 +19,7 @@ import pytest
 from cuda_on_cpu import running
 
 import xbackprop.kernels.cuda
-from xbackprop.dispatch import Kernel, Op, as_specs
+from xbackprop.dispatch import ArraySpec, Kernel, Op, as_specs
 from xbackprop.kernels.cuda.ops import random_bits as random_module
 from xbackprop.kernels.cuda.sources import SOURCES
 from xbackprop.nn.activations.gates import (
@@ -33,7 +33,7 @@ from xbackprop.nn.losses.cross_entropy import cross_entropy_backward, cross_entr
 from xbackprop.nn.normalization.normalize import normalize_backward, normalize_forward
 from xbackprop.nn.normalization.rms_norm import rms_norm_backward, rms_norm_forward
 from xbackprop.ops.matmul import sum_rows
-from xbackprop.ops.random_bits import random_bits, random_kept
+from xbackprop.ops.random_bits import next_call, random_bits, random_kept
 from xbackprop.ops.scatter import sum_by_index
 from xbackprop.optim.adam import adam_step
 from xbackprop.optim.norms import sums_of_squares
@@ -190,6 +190,13 @@ def test_random_masks(memory: Memory, shape: tuple[int, ...], offset: int, bound
     assert kept.dtype == bool
     expected = random_kept.reference(STATES["pi"], shape, bound, offset)
     np.testing.assert_array_equal(kept.view(np.uint8), expected.view(np.uint8))
+
+
+@pytest.mark.parametrize("words", [[1, 2, 3, 4], [1, 2, 2**32 - 1, 7], [1, 2] + [2**32 - 1] * 2])
+def test_next_call(memory: Memory, words: list[int]) -> None:
+    state = np.array(words, dtype=np.uint32)
+    following, _ = run(memory, next_call, state)
+    np.testing.assert_array_equal(following, next_call.reference(state))
 
 
 def test_a_bound_is_reached_by_its_own_bits(memory: Memory) -> None:
@@ -546,3 +553,82 @@ def test_sum_rows(memory: Memory, shape: tuple[int, ...], dtype: str) -> None:
     assert totals.dtype == np.float32
     expected = widened(rows).sum(0)
     np.testing.assert_allclose(totals, expected, rtol=1e-5, atol=1e-5)
+
+
+# --- what is declared, and what is refused ------------------------------------------------
+
+
+def spec(*shape: int, dtype: Any = "float32", contiguous: bool = True) -> ArraySpec:
+    return ArraySpec(shape, np.dtype(running.DTYPES.get(dtype, dtype)), contiguous)
+
+
+ROWS_OF_8, LABELS, ONE_EACH = spec(4, 8), spec(4, dtype="int64"), spec(4, 1)
+NUMBER, STEP = spec(dtype="float64"), spec(dtype="int64")
+
+# By hand: what is read and written, in bytes.
+MOVED = [
+    (cross_entropy_forward, (ROWS_OF_8, LABELS), 128 + 32 + 2 * 16 + 32 + 2 * 16 + 4),
+    (cross_entropy_backward, (1.0, ROWS_OF_8, LABELS, ONE_EACH, ONE_EACH),
+     128 + 32 + 16 + 16 + 128 + 32 + 2 * 4),
+    (normalize_forward, (ROWS_OF_8, spec(1, 8), spec(1, 8), (1,), 1e-5),
+     128 + 32 + 32 + 128 + 128 + 3 * 16),
+    (normalize_backward, (ROWS_OF_8, ROWS_OF_8, ONE_EACH, spec(1, 8), (1,)),
+     128 + 128 + 16 + 32 + 128 + 128 + 128 + 32 + 32),
+    (rms_norm_forward, (ROWS_OF_8, None, (1,), 1e-5), 128 + 128 + 16),
+    (rms_norm_backward, (ROWS_OF_8, ROWS_OF_8, ONE_EACH, None, (1,)), 128 + 128 + 16 + 128),
+    (gelu_forward, (ROWS_OF_8,), 256),
+    (relu_backward, (ROWS_OF_8, ROWS_OF_8), 384),
+    (sum_rows, (ROWS_OF_8,), 128 + 32),
+    (sum_rows, (spec(200, 8, dtype="float16"),), 3200 + 2 * 2 * 32 + 32),
+    (sum_by_index, (ROWS_OF_8, LABELS, 3), 128 + 4 * 32 + 96),
+    (sums_of_squares, (ROWS_OF_8, spec(8)), 128 + 32 + 2 * (4 + 4 + 4)),
+    (adam_step, (spec(8),) * 4 + (None, STEP, NUMBER, NUMBER, NUMBER, None, None,
+     spec(8, dtype="bfloat16"), 1e-8), 32 + 6 * 32 + 16 + 4 * 8),
+    (sgd_step, (spec(8), spec(8), None, STEP, NUMBER, None, None, None, None), 3 * 32 + 16),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "arguments", "expected"), MOVED, ids=lambda value: str(value)[:30])
+def test_bytes_moved(op: Op, arguments: Any, expected: int) -> None:
+    (kernel,) = op.kernels["cuda"]
+    assert kernel.bytes_moved is not None
+    assert kernel.bytes_moved(*arguments) == expected
+
+
+STRIDED = ROWS_OF_8._replace(is_contiguous=False)
+WIDE, EMPTY = spec(4, 8, dtype="float64"), spec(0, 8)
+FLAT = (spec(8),) * 4
+REFUSED = [
+    *((cross_entropy_forward, (x, LABELS), {}) for x in (STRIDED, WIDE, EMPTY, spec(2, 3, 4))),
+    (cross_entropy_forward, (ROWS_OF_8, spec(4, dtype="uint8")), {}),
+    (cross_entropy_forward, (ROWS_OF_8, LABELS, spec(8)), {}),
+    (cross_entropy_forward, (ROWS_OF_8, LABELS), {"label_smoothing": 0.1}),
+    (cross_entropy_backward, (STRIDED, ROWS_OF_8, LABELS, ONE_EACH, WIDE), {}),
+    *((normalize_forward, (x, None, None, (1,), 1e-5), {}) for x in (STRIDED, WIDE, EMPTY)),
+    (normalize_forward, (ROWS_OF_8, None, None, (0,), 1e-5), {}),
+    (normalize_forward, (ROWS_OF_8, spec(4, 1), None, (1,), 1e-5), {}),
+    (normalize_forward, (ROWS_OF_8, None, None, (1,), 0.0), {}),
+    (normalize_backward, (STRIDED, ROWS_OF_8, ONE_EACH, None, (1,)), {}),
+    (rms_norm_forward, (ROWS_OF_8, None, (0, 1, 2), 1e-5), {}),
+    *((gelu_forward, (x,), {}) for x in (STRIDED, WIDE, EMPTY)),
+    (relu_backward, (ROWS_OF_8, spec(8, 4)), {}),
+    (relu_backward, (spec(4, 8, dtype="float16"), ROWS_OF_8), {}),
+    (sum_rows, (STRIDED,), {}),
+    (sum_by_index, (ROWS_OF_8, spec(4, dtype="int32"), 3), {}),
+    (sum_by_index, (ROWS_OF_8, LABELS, 0), {}),
+    (sums_of_squares, (ROWS_OF_8, WIDE), {}),
+    (adam_step, (*FLAT, None, 3, NUMBER, NUMBER, NUMBER, None, None, None, 1e-8), {}),
+    (adam_step, (*FLAT, None, STEP, 0.1, NUMBER, NUMBER, None, None, None, 1e-8), {}),
+    (adam_step, (spec(8), spec(8, dtype="float64"), *FLAT[:2], None, STEP, *(NUMBER,) * 3, None,
+     None, None, 1e-8), {}),
+    (sgd_step, (spec(8), spec(8), None, STEP, NUMBER, None, None, None, spec(8)), {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "arguments", "options"), REFUSED)
+def test_what_a_kernel_cannot_do_is_left_to_the_reference(
+    op: Op, arguments: Any, options: dict[str, Any]
+) -> None:
+    (kernel,) = op.kernels["cuda"]
+    assert kernel.when is not None
+    assert not kernel.when(*arguments, **options)

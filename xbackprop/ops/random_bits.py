@@ -88,6 +88,7 @@ def philox(state: Array, block: Array) -> list[Array]:
     return [word.astype(np.uint32) for word in words]
 
 
+@op(formula=None)
 def next_call(state: Array) -> Array:
     """Return ``state`` with its call number increased by one."""
     xp = get_array_module(state)

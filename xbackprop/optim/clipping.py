@@ -147,7 +147,7 @@ def clip_grads_with_norm_(
         for grad in grads:
             here = device_of(grad)
             with here.activate():
-                grad *= to_device(factor, here).astype(grad.dtype)
+                grad *= to_device(factor, here).astype(grad.dtype, copy=False)
 
 
 def clip_grad_value_(

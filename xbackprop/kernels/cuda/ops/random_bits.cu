@@ -73,3 +73,15 @@ __global__ void random_kept(
             kept[place - skip] = mixed.words[lane] >= silenced_below;
     }
 }
+
+// The state with its call number, of 64 bits, increased by one.
+__global__ void next_call(const unsigned int* state, unsigned int* next)
+{
+    if (threadIdx.x != 0) return;
+    unsigned long long call = state[2] | (unsigned long long)state[3] << 32;
+    ++call;
+    next[0] = state[0];
+    next[1] = state[1];
+    next[2] = (unsigned int)call;
+    next[3] = (unsigned int)(call >> 32);
+}

@@ -12,12 +12,18 @@ import numpy as np
 from xbackprop.backend.array_module import Array
 from xbackprop.dispatch import ArraySpec
 from xbackprop.kernels.cuda.sources import MOST_BLOCKS, Source
+from xbackprop.ops.random_bits import next_call as next_op
 from xbackprop.ops.random_bits import random_bits as bits_op
 from xbackprop.ops.random_bits import random_kept as kept_op
 
 THREADS = 256  # per CUDA block
 _WORDS_IN_STATE = 4
-SOURCE = Source(__file__, ["random_bits", "random_kept"])
+SOURCE = Source(__file__, ["random_bits", "random_kept", "next_call"])
+
+
+def is_state(state: ArraySpec) -> bool:
+    """Tell whether this is a plain state of the generator."""
+    return state.shape == (_WORDS_IN_STATE,) and state.dtype == np.uint32 and state.is_contiguous
 
 
 def can_serve(state: ArraySpec, shape: tuple[int, ...], offset: int = 0) -> bool:
@@ -25,9 +31,7 @@ def can_serve(state: ArraySpec, shape: tuple[int, ...], offset: int = 0) -> bool
     size = math.prod(shape)
     blocks = _count_blocks(size, offset)
     return (
-        state.shape == (_WORDS_IN_STATE,)
-        and state.dtype == np.uint32
-        and state.is_contiguous
+        is_state(state)
         and size > 0
         and offset >= 0
         and offset // 4 + blocks <= 2**64
@@ -104,6 +108,18 @@ def random_kept(
     kept = cupy.empty(shape, dtype=bool)
     _launch("random_kept", state, kept, offset, np.uint32(silenced_below))
     return kept
+
+
+@next_op.kernel(
+    "cuda", when=is_state, launches=1, bytes_moved=lambda state: 2 * 4 * _WORDS_IN_STATE
+)
+def next_call(state: Array) -> Array:
+    """Return ``state`` with its call number increased by one."""
+    import cupy
+
+    following = cupy.empty(_WORDS_IN_STATE, dtype=np.uint32)
+    SOURCE.launch("next_call", 1, 32, state, following)
+    return following
 
 
 def _launch(name: str, state: Array, out: Array, offset: int, *options: Any) -> None:

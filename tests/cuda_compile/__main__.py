@@ -82,8 +82,8 @@ def main() -> int:
         print(f"The table is of NVRTC {table['nvrtc']}; compare with that one.")
         return 1
     wrong = differences(table["kernels"], measured)
-    print(*wrong, sep="\n" if wrong else "")
     if wrong:
+        print(*wrong, sep="\n")
         print(f"({FIELDS}) If it is meant: nox -s cuda_compile -- --write")
     return 1 if wrong else 0
 

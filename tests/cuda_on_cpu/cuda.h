@@ -1,6 +1,7 @@
 // What CUDA builds in, for running a kernel's source on the CPU: each thread of a block is a fiber
-// with a stack of its own, which gives way to the next one where it waits for the others. They take
-// turns in order, or in the reverse order, so that a result that depends on who comes first shows.
+// with a stack of its own, which gives way where it waits for others. A warp runs until all of its
+// threads wait for the block, then the next one; from the first to the last, or from the last to the
+// first: so a result that depends on who comes first shows, and a barrier that is missing.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -25,22 +26,28 @@ static dim3 gridDim, blockDim, blockIdx, threadIdx;
 static const int MOST_THREADS = 1024, STACK = 64 * 1024;
 static ucontext_t scheduler, fibers[MOST_THREADS];
 static char* stacks;
-static bool is_done[MOST_THREADS];
+static bool is_done[MOST_THREADS], is_waiting[MOST_THREADS];  // for the block
 static float lanes[MOST_THREADS];
 
-static void __syncthreads()
+static void give_way()
 {
     unsigned int self = threadIdx.x;
     swapcontext(&fibers[self], &scheduler);
     threadIdx.x = self;
 }
 
+static void __syncthreads()
+{
+    is_waiting[threadIdx.x] = true;
+    give_way();
+}
+
 static float __shfl_xor_sync(unsigned int, float value, int distance)
 {
     lanes[threadIdx.x] = value;
-    __syncthreads();
+    give_way();
     float other = lanes[threadIdx.x ^ distance];
-    __syncthreads();
+    give_way();
     return other;
 }
 
@@ -106,16 +113,32 @@ template <typename... A> struct Launch<void (*)(A...)> {
             fibers[i].uc_stack.ss_size = STACK;
             makecontext(&fibers[i], run_thread, 0);
         }
+        unsigned int warps = blockDim.x / 32;
         for (bool goes_on = true; goes_on;) {
             goes_on = false;
-            for (unsigned int turn = 0; turn < blockDim.x; ++turn) {
-                unsigned int i = is_reversed ? blockDim.x - 1 - turn : turn;
-                if (is_done[i]) continue;
-                threadIdx.x = i;
-                swapcontext(&scheduler, &fibers[i]);
-                goes_on |= !is_done[i];
+            for (unsigned int turn = 0; turn < warps; ++turn)
+                goes_on |= run_warp(is_reversed ? warps - 1 - turn : turn, is_reversed);
+            memset(is_waiting, 0, sizeof is_waiting);
+        }
+    }
+
+    // Until each of its threads is done or waits for the block; tells whether one waits.
+    static bool run_warp(unsigned int warp, bool is_reversed)
+    {
+        bool waits = false;
+        for (bool goes_on = true; goes_on;) {
+            goes_on = waits = false;
+            for (unsigned int turn = 0; turn < 32; ++turn) {
+                unsigned int i = 32 * warp + (is_reversed ? 31 - turn : turn);
+                if (!is_done[i] && !is_waiting[i]) {
+                    threadIdx.x = i;
+                    swapcontext(&scheduler, &fibers[i]);
+                }
+                goes_on |= !is_done[i] && !is_waiting[i];
+                waits |= is_waiting[i];
             }
         }
+        return waits;
     }
 
     static void run(void (*given)(A...), const unsigned int* grid, unsigned int threads,

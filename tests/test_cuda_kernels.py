@@ -161,6 +161,40 @@ def test_the_table_of_registers_names_every_instance() -> None:
     assert spilled == set()
 
 
+# --- numbers of 16 bits -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_every_half_is_read_as_it_is(memory: Memory, half: str) -> None:
+    values = np.arange(2**16, dtype=np.uint16).view(running.DTYPES[half])
+    totals, _ = run(memory, sum_rows, values[None])
+    np.testing.assert_array_equal(totals, values.astype(np.float32))
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_halves_are_rounded_to_nearest_ties_to_even(memory: Memory, half: str) -> None:
+    bits = np.arange(0, 2**15 - 1, 13, dtype=np.uint16)
+    exact, following = (
+        (bits + np.uint16(step)).view(running.DTYPES[half]).astype(np.float32) for step in (0, 1)
+    )
+    is_pair = np.isfinite(following)
+    exact, ties = exact[is_pair], exact[is_pair] / 2 + following[is_pair] / 2
+    data = np.concatenate([
+        exact, -exact, ties, np.nextafter(ties, 0), -np.nextafter(ties, np.float32(np.inf)),
+        np.float32([0.0, -0.0, 65519, 65520, 1e-8, 3e38, math.inf, -math.inf, math.nan]),
+    ])  # fmt: skip
+    nothing = np.zeros_like(data)
+    rest = [scalar(1, np.int64), scalar(0.0), None, None, None]
+    copy_of = np.zeros(data.shape, running.DTYPES[half])
+    options = {"dampening": 0.0, "nesterov": False, "maximize": False}
+    arguments = [data, nothing, None, *rest, copy_of]
+    _, placed = run(memory, sgd_step, *arguments, **options)
+    with np.errstate(over="ignore"):
+        expected = data.astype(running.DTYPES[half])
+    np.testing.assert_array_equal(placed[-1].astype(np.float32), expected.astype(np.float32))
+    np.testing.assert_array_equal(np.signbit(placed[-1]), np.signbit(expected))
+
+
 # --- random bits --------------------------------------------------------------------------
 
 STATES = {

@@ -309,11 +309,12 @@ def test_observers_see_the_ops_of_a_training_step(xb_device: Device) -> None:
         output, saved = model.forward(x)
         _, loss_saved = loss.forward(output, y)
         model.backward(loss.backward(1.0, loss_saved), saved)
-    assert [name for when, name, depth in record.told if when == "before"] == [
-        "linear_forward",
-        "relu_forward",
-        "mse_loss_forward",
-        "mse_loss_backward",
-        "relu_backward",
-        "linear_backward",
+    assert [(name, depth) for when, name, depth in record.told if when == "before"] == [
+        ("linear_forward", 0),
+        ("relu_forward", 0),
+        ("mse_loss_forward", 0),
+        ("mse_loss_backward", 0),
+        ("relu_backward", 0),
+        ("linear_backward", 0),
+        ("sum_rows", 1),  # the gradient of the bias
     ]

@@ -92,6 +92,7 @@ def dot_rows(x: Array, matrix: Array) -> Array:
     return flatten_rows(x).dot(matrix).reshape(*x.shape[:-1], matrix.shape[1])
 
 
+@op(formula="total = rows.sum(0)")
 def sum_rows(rows: Array) -> Array:
     """Sum over the first axis; halves give a float32 sum."""
     return rows.sum(axis=0, dtype=np.float32) if is_half(rows.dtype) else rows.sum(axis=0)

@@ -11,6 +11,7 @@ from xbackprop.backend.transfer import to_device
 from xbackprop.module import Parameter, UninitializedParameter, settle_parameters
 from xbackprop.module.parameter import clock
 from xbackprop.optim.flat import FlatGroup
+from xbackprop.optim.norms import sums_of_squares
 from xbackprop.optim.state_dict import (
     SCHEDULE_OPTIONS,
     Groups,
@@ -284,12 +285,12 @@ class Optimizer:
         squares = []
         with np.errstate(all="ignore"):  # a square that is too large is what is looked for
             for flat in flats:
-                with flat.device.activate():
-                    squares += [
-                        grad.reshape(-1).dot(grad.reshape(-1))
-                        for parameter, _, grad in flat.bindings
-                        if parameter.has_grad
-                    ]
+                grads = [grad for parameter, _, grad in flat.bindings if parameter.has_grad]
+                if flat.device.kind == "cpu":
+                    squares += [grad.reshape(-1).dot(grad.reshape(-1)) for grad in grads]
+                elif grads:
+                    with flat.device.activate():
+                        squares.append(sums_of_squares(*grads).sum())
         self.last_sound = True
         if not squares:
             return None

@@ -153,6 +153,32 @@ def test_fake_asks_the_cuda_kernel_runs_the_reference_and_books_its_launches(sca
     assert scale(np.ones(1))[0] == 2  # on cpu nobody asks
 
 
+def test_a_kernel_is_asked_with_options_and_with_the_order_in_memory() -> None:
+    @op
+    def shifted(x: Any, *, by: float = 0.0) -> Any:
+        return x + by + 0 + 0
+
+    def supports(x: ArraySpec, *, by: float = 0.0) -> bool:
+        return x.is_contiguous and by != 3
+
+    def count(x: ArraySpec, *, by: float = 0.0) -> int:
+        return 2 if by else 1
+
+    shifted.kernel("cuda", when=supports, launches=count)(lambda x, *, by=0.0: x)
+
+    def launches(x: Any, **options: float) -> int:
+        with xb.transfer_log() as log:
+            shifted(x, **options)
+        return log.launches
+
+    with xb.use_device("fake"):
+        x = xb.asarray(np.ones((2, 3)))
+        assert launches(x) == 1
+        assert launches(x, by=2) == 2
+        assert launches(x, by=3) == 3  # the reference's
+        assert launches(x.T) == 3
+
+
 def test_launches_of_nested_ops_are_those_of_the_outer_kernel() -> None:
     @op
     def inner(x: Any) -> Any:

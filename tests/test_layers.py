@@ -20,6 +20,7 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.r
 WITHOUT_FORMULA = {
     "xbackprop.ops.random_bits.random_bits": "ten rounds of integer mixing; a known-answer test "
     "(test_ops.py) says what they must give",
+    "xbackprop.ops.random_bits.random_kept": "those bits, compared with a bound",
     **dict.fromkeys(
         (
             f"xbackprop.nn.pooling.{op}_{direction}"

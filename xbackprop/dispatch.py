@@ -24,6 +24,7 @@ class ArraySpec(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
+    is_contiguous: bool = True  # in C order
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,25 @@ class Kernel:
     function : callable
         Same arguments and results as the op's reference.
     when : callable or None
-        Pure function of the arguments (arrays as :class:`ArraySpec`, the rest as it is) that says
-        whether this kernel can serve the call; None serves every call.
-    launches : int
-        Kernel launches of one call; the stand-in books this number.
+        Pure function of the arguments (arrays as :class:`ArraySpec`, the rest as it is) and the
+        keyword-only options that says whether this kernel can serve the call; None serves every
+        call.
+    launches : int or callable
+        Kernel launches of one call; the stand-in books this number. A callable is asked as
+        ``when`` is.
     bytes_moved : callable or None
         As ``when``, returning the bytes of device memory read and written.
     """
 
     function: Callable[..., Any]
     when: Callable[..., bool] | None
-    launches: int
+    launches: int | Callable[..., int]
     bytes_moved: Callable[..., int] | None
+
+    def count_launches(self, args: tuple[Any, ...], options: dict[str, Any]) -> int:
+        """Return the launches of one call."""
+        launches = self.launches
+        return launches if isinstance(launches, int) else launches(*as_specs(args), **options)
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,7 @@ class Op:
         device: str,
         *,
         when: Callable[..., bool] | None = None,
-        launches: int = 1,
+        launches: int | Callable[..., int] = 1,
         bytes_moved: Callable[..., int] | None = None,
     ) -> Callable[[Function], Function]:
         """Register a faster version for a kind of device (``cpu`` or ``cuda``).
@@ -165,14 +173,16 @@ class Op:
 
         return register
 
-    def select(self, device: Device, args: tuple[Any, ...]) -> Kernel | None:
+    def select(
+        self, device: Device, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Kernel | None:
         """Return the kernel that serves a call, newest registration first, or None."""
         candidates = self.kernels.get("cuda" if device.kind == "fake" else device.kind, ())
         if not candidates:
             return None
-        specs = [ArraySpec(a.shape, a.dtype) if is_array(a) else a for a in args]
+        specs = as_specs(args)
         for kernel in reversed(candidates):
-            if kernel.when is None or kernel.when(*specs):
+            if kernel.when is None or kernel.when(*specs, **options):
                 return kernel
         return None
 
@@ -209,16 +219,15 @@ class Op:
         return bound.args, bound.kwargs
 
     def _run(self, device: Device, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        kernel = self.select(device, args)
+        kernel = self.select(device, args, options)
         with device.activate():
             if kernel is None:
                 result = self.reference(*args, **options)
-            elif device.kind == "fake":
-                with launches_booked_by(self.name, device, kernel.launches):
-                    result = self.reference(*args, **options)
             else:
-                with launches_booked_by(self.name, device, kernel.launches):
-                    result = kernel.function(*args, **options)
+                function = self.reference if device.kind == "fake" else kernel.function
+                launches = kernel.count_launches(args, options)
+                with launches_booked_by(self.name, device, launches):
+                    result = function(*args, **options)
         if self._make_saved is None and self._has_saved:
             self._learn_saved_names(len(result[1]))
         return result if self._make_saved is None else (result[0], self._make_saved(result[1]))
@@ -284,6 +293,14 @@ def op(
     return created
 
 
+def as_specs(args: tuple[Any, ...]) -> list[Any]:
+    """Return the arguments as ``when`` sees them: arrays by what is known without their values."""
+    return [
+        ArraySpec(value.shape, value.dtype, value.flags.c_contiguous) if is_array(value) else value
+        for value in args
+    ]
+
+
 def registered_ops() -> dict[str, Op]:
     """Return every op by its full name."""
     return dict(_registry)
@@ -345,6 +362,11 @@ def observe(*observers: Observer) -> Iterator[None]:
         _observers.reset(token)
 
 
+def is_observed() -> bool:
+    """Tell whether anything watches the op calls of this context; ops are not fused then."""
+    return bool(_observing) and bool(_observers.get())
+
+
 def _load_kernels(kind: str) -> None:
     """Import the kernels of a kind of device at the first op there."""
     if kind not in _loaded_kernels:
@@ -354,5 +376,5 @@ def _load_kernels(kind: str) -> None:
         _loaded_kernels.add(kind)
 
 
-__all__ = ["Array", "ArraySpec", "Kernel", "Observer", "Op", "OpCall", "find_device", "observe",
-           "op", "registered_ops"]  # fmt: skip
+__all__ = ["Array", "ArraySpec", "Kernel", "Observer", "Op", "OpCall", "find_device",
+           "is_observed", "observe", "op", "registered_ops"]  # fmt: skip

@@ -24,6 +24,7 @@ LOSSES = ("cross-entropy", "mse", "half-squared-error", "bce-with-logits", "bce"
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 ON_NAN = ("raise", "skip", "stop")
+PRECISIONS = ("float32", "bfloat16", "float16", "tf32")
 # What each kind of network is trained with where nothing is said.
 MODELS: dict[str, dict[str, Any]] = {
     # With 256 hidden units, products of 16 rows are done by one thread of NumPy's OpenBLAS: threads
@@ -139,6 +140,8 @@ class TrainOptions:
         As their names say; ``accumulate`` is batches per update.
     on_nan : str
         One of ``ON_NAN``.
+    precision : str
+        One of ``PRECISIONS``: what the network computes in.
     keep, save_every, save_steps : int, int, int or None
         Checkpoints kept, and epochs and steps between two of them.
     resume : str or None
@@ -185,6 +188,7 @@ class TrainOptions:
     accumulate: int = 1
     seed: int = 0
     on_nan: str = "raise"
+    precision: str = "float32"
     keep: int = 2
     save_every: int = 1
     save_steps: int | None = None
@@ -407,6 +411,10 @@ def _make_parser() -> LineParser:
     run.add_argument(
         "--device", metavar="NAME",
         help="auto, cpu, cuda, cuda:N, fake, fake:N (default: what XBACKPROP_DEVICE says, or auto)",
+    )  # fmt: skip
+    run.add_argument(
+        "--precision", type=one_of(PRECISIONS), metavar="NAME",
+        help="float32 (default), bfloat16, float16 (with loss scaling), or tf32 (on GPUs)",
     )  # fmt: skip
     run.add_argument(
         "--out", metavar="FOLDER",

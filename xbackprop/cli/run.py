@@ -13,6 +13,7 @@ import xbackprop
 from xbackprop.backend.device import DeviceChoice
 from xbackprop.cli.datasets import NAMES, TextSplit, data_config, describe_split
 from xbackprop.cli.devices import describe_device
+from xbackprop.cli.errors import CommandError
 from xbackprop.cli.networks import (
     describe_network,
     find_warmup,
@@ -26,6 +27,7 @@ from xbackprop.cli.run_folder import CHECKPOINTS, make_run_folder, write_config
 from xbackprop.cli.scaling import Scaling, measure_scaling, reaches_too_far
 from xbackprop.cli.tasks import Task, make_task
 from xbackprop.data import Split
+from xbackprop.module import Module, set_precision
 from xbackprop.training import CheckpointFolder, Trainer
 
 _NO_SETTINGS = ("out", "quiet", "resume", "device_asked_by")
@@ -132,6 +134,7 @@ def build_run(
     options = replace(options, warmup=find_warmup(options, len(split.x_train)))
     weights_rng, order_rng = np.random.default_rng(options.seed).spawn(2)
     model = make_network(split.x_train.shape[1:], options, task, weights_rng)
+    _set_precision(model, options.precision)
     optimizer = make_optimizer(model, options, task)
     lr = float(optimizer.param_groups[0]["lr"])  # a schedule that rises begins with less
     trainer = Trainer(
@@ -252,6 +255,14 @@ def make_command(options: TrainOptions) -> list[str]:
     return words
 
 
+def _set_precision(model: Module, precision: str) -> None:
+    """Let the network compute in what was asked for, or end with what stands in the way."""
+    try:
+        set_precision(model, precision)
+    except (ImportError, NotImplementedError) as error:
+        raise CommandError(f"--precision {precision}: {error}") from error
+
+
 def describe_run(run: Run) -> list[str]:
     """Return what a run is going to do, in a few lines."""
     options = run.options
@@ -263,6 +274,8 @@ def describe_run(run: Run) -> list[str]:
         f"batches of {_describe_batch(options)}, {options.epochs} epochs, seed {options.seed}",
         f"device    {describe_device(run.choice)}",
     ]
+    if options.precision != "float32":
+        lines.append(f"precision {options.precision}")
     is_plain = not options.standardize and not isinstance(run.split, TextSplit)
     hint = _describe_scale(run) if is_plain else None
     return [*lines, f"hint      {hint}; --standardize brings it to 1"] if hint else lines

@@ -196,7 +196,10 @@ def _remarks(run: Run, stop: StopRequest) -> list[str]:
     lines = []
     skipped = sum(row.skipped_steps for row in trainer.history)
     if skipped:
-        lines.append(f"skipped   {skipped} updates whose loss or gradient was NaN or infinite")
+        why = "whose loss or gradient was NaN or infinite"
+        if trainer.scaler is not None and options.on_nan != "skip":
+            why = "whose gradients overflowed float16; the loss scale was lowered"
+        lines.append(f"skipped   {skipped} updates {why}")
     if not _is_complete(run):
         why = f"by {stop.name}"
         if trainer.nonfinite_step is not None:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.device import Device, parse_device
+from xbackprop.backend.half import is_float_dtype
 from xbackprop.backend.transfer import to_device
 from xbackprop.data.arrays import (
     as_host_array,
     as_inputs,
     check_finite,
     check_same_length,
-    is_float_dtype,
 )
 from xbackprop.data.generators import as_generator, generator_from_state, generator_state
 

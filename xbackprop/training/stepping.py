@@ -9,6 +9,7 @@ from xbackprop.module import Module, as_one_call, updates_stay_finite, withhold_
 from xbackprop.optim import Optimizer, clip_grad_norm_
 from xbackprop.training.accumulation import Accumulation
 from xbackprop.training.gradients import forward_backward
+from xbackprop.training.scaling import GradScaler
 
 ON_NAN = ("raise", "skip", "stop")
 _DEVICE_LOOKS_EVERY = 100  # steps; each look waits for the device
@@ -30,6 +31,8 @@ class Stepper:
         See :class:`xbackprop.Trainer`.
     scheduler : object with ``step()``, or None
         Called after every update.
+    scaler : GradScaler or None
+        Scales the loss's gradient.
 
     Attributes
     ----------
@@ -52,6 +55,7 @@ class Stepper:
         check_every: int | None,
         clip_norm: float | None = None,
         scheduler: Any = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         for name, number in (
             ("check_every", 1 if check_every is None else check_every),
@@ -67,6 +71,7 @@ class Stepper:
         self.on_nan = on_nan
         self.check_every = check_every
         self.scheduler = scheduler
+        self.scaler = scaler
         self.clip_norm = None if clip_norm is None else _checked_norm(clip_norm)
         self.group = Accumulation(loss_fn, accumulation_steps)
         self.steps = 0
@@ -96,7 +101,8 @@ class Stepper:
             self.optimizer.zero_grad()
         with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
             if self.group.every == 1:
-                loss, output = forward_backward(self.model, self.loss_fn, x, y)
+                scale = None if self.scaler is None else self.scaler.grad_output
+                loss, output = forward_backward(self.model, self.loss_fn, x, y, scale)
                 self._update(judged(loss))
             else:
                 loss, output = self._accumulate(x, y)
@@ -127,6 +133,16 @@ class Stepper:
             "Lower the learning rate, clip gradients, or check the data and the labels."
         )
 
+    def count_skipped(self) -> int:
+        """Return how many updates were left out since the last call: skipped, or overflowed.
+
+        Reads back one scalar, or two.
+        """
+        skipped = self.optimizer.count_skipped_steps()
+        if self.on_nan != "skip":  # then the first of them ends the training
+            skipped = 0
+        return skipped + (0 if self.scaler is None else self.scaler.count_skipped_steps())
+
     def _look_if_due(self, loss: Array) -> None:
         every = self.check_every or (_DEVICE_LOOKS_EVERY if is_device_array(loss) else 1)
         if self.steps % every == 0:
@@ -142,7 +158,8 @@ class Stepper:
         def factor(loss: Array) -> Any:
             nonlocal verdict
             verdict = judged(loss)
-            return self.group.factor_of(y, verdict)
+            weight = self.group.factor_of(y, verdict)
+            return weight if self.scaler is None else weight * self.scaler.grad_output(loss)
 
         before = self.group.batches
         try:
@@ -165,9 +182,16 @@ class Stepper:
         self._update(loss)
 
     def _update(self, loss: Any) -> None:
+        may_overflow: Any = False
+        if self.scaler is not None:
+            may_overflow = self.scaler.may_overflow(loss)
+            self.scaler.unscale_(self.optimizer)
         if self.clip_norm is not None:
             loss = self._clip(loss, self.clip_norm)
-        self.optimizer.step(loss=loss)
+        self.optimizer.step(loss=loss, may_overflow=may_overflow)
+        if self.scaler is not None:
+            self.scaler.note(self.optimizer.last_sound)
+            self.scaler.update()
         withhold_updates(self.optimizer.last_finite)
         self.steps += 1
         if self.scheduler is not None:

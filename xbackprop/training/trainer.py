@@ -13,6 +13,7 @@ from xbackprop.backend.array_module import Array, is_array
 from xbackprop.backend.device import Device
 from xbackprop.data.batches import batches
 from xbackprop.initializers import RandomSource, as_generator
+from xbackprop.module import precision_of, set_precision
 from xbackprop.nn import Module
 from xbackprop.optim import LBFGS, Optimizer
 from xbackprop.optim.lr_scheduler import ReduceLROnPlateau
@@ -21,6 +22,7 @@ from xbackprop.training.evaluation import Evaluation, evaluate, predict
 from xbackprop.training.history import EpochMetrics
 from xbackprop.training.metrics import RunningMeans
 from xbackprop.training.resume import FitProgress, restore_progress, resume_trainer, save_trainer
+from xbackprop.training.scaling import GradScaler
 from xbackprop.training.stepping import Stepper
 
 
@@ -59,6 +61,12 @@ class Trainer:
         Largest norm of all gradients of an update together; larger ones are scaled down to it, as
         by :func:`xbackprop.optim.clip_grad_norm_`. With accumulation it is the norm of the group's
         gradient. A norm that is not finite is what ``on_nan`` is about. None clips nothing.
+    precision : {"float32", "tf32", "bfloat16", "float16"}, optional
+        In what the model computes, see :func:`xbackprop.set_precision`; None leaves the model as
+        it is. In float16 the loss is scaled by a :class:`xbackprop.GradScaler`: an update whose
+        gradients overflow is skipped, counted in ``skipped_steps``, and tried with a smaller scale
+        on the next batch. ``on_nan`` is then about losses that are not finite, and about gradients
+        that are not at a scale of 1.
 
     Attributes
     ----------
@@ -68,6 +76,8 @@ class Trainer:
         One row for each finished epoch.
     nonfinite_step : int or None
         With ``on_nan="stop"``: the step at which training stopped.
+    scaler : GradScaler or None
+        Of the loss, in float16.
 
     Examples
     --------
@@ -95,6 +105,7 @@ class Trainer:
         check_every: int | None = None,
         count_correct: Callable[[Array, Array], Array] | None = None,
         clip_norm: float | None = None,
+        precision: str | None = None,
     ) -> None:
         if getattr(loss_fn, "reduction", "mean") == "none":
             raise ValueError(
@@ -112,6 +123,9 @@ class Trainer:
             )
         if scheduler_interval == "step" and isinstance(scheduler, ReduceLROnPlateau):
             raise ValueError("Trainer: ReduceLROnPlateau watches epochs; leave scheduler_interval")
+        if precision is not None:
+            set_precision(model, precision)
+        self.scaler = GradScaler() if precision_of(model) == "float16" else None
         self.stepper = Stepper(
             model,
             loss_fn,
@@ -121,6 +135,7 @@ class Trainer:
             check_every=check_every,
             scheduler=scheduler if scheduler_interval == "step" else None,
             clip_norm=clip_norm,
+            scaler=self.scaler,
         )
         self.door = Door(model, loss_fn)
         self.model = model
@@ -311,7 +326,7 @@ class Trainer:
     ) -> EpochMetrics:
         self.stepper.epochs += 1
         trained_loss, trained_accuracy = progress.means.read()
-        skipped = progress.skipped + self.optimizer.count_skipped_steps()
+        skipped = progress.skipped + self.stepper.count_skipped()
         tested = None if test is None else self.evaluate(*test)
         self._move_schedule(trained_loss if tested is None else tested.loss)
         progress.epochs += 1
@@ -326,7 +341,7 @@ class Trainer:
             None if tested is None else tested.loss,
             None if tested is None else tested.accuracy,
             progress.lr,
-            skipped if self.stepper.on_nan == "skip" else 0,
+            skipped,
             time.perf_counter() - started,
         )
 

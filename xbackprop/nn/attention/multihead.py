@@ -29,6 +29,7 @@ from xbackprop.nn.attention.weighted import weighted_attention_backward, weighte
 from xbackprop.nn.linear import Linear
 from xbackprop.nn.randomness import RandomLayer
 from xbackprop.nn.sizes import as_count
+from xbackprop.ops.matmul import sum_rows
 
 
 class _Saved(NamedTuple):
@@ -114,6 +115,8 @@ class MultiheadAttention(RandomLayer):
     >>> output.shape, weights.shape
     ((1, 2, 4), (1, 2, 2))
     """
+
+    in_half = "half"
 
     def __init__(
         self,
@@ -280,7 +283,7 @@ class MultiheadAttention(RandomLayer):
         keys = grad_k.shape[2] - self._extra_keys()
         for parameter, grad in ((self.bias_k, grad_k), (self.bias_v, grad_v)):
             if parameter is not None and parameter.requires_grad:
-                parameter.accumulate(grad[:, :, keys].sum(axis=0).reshape(parameter.shape))
+                parameter.accumulate(sum_rows(grad[:, :, keys]).reshape(parameter.shape))
         grad_heads = (grad_q, grad_k[:, :, :keys], grad_v[:, :, :keys])
         grad_inputs = self._backward_of_inputs(grad_heads, saved.projections, input_grad)
         if not input_grad:

@@ -56,6 +56,7 @@ class Loss(_WithoutDeprecated):
     ``reduction`` says what they said.
     """
 
+    in_half = "float32"
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
 
     def __init__(self, reduction: str = "mean") -> None:

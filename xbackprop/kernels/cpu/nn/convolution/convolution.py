@@ -3,8 +3,8 @@
 In a padded array that is read as one long row, element ``k`` of a kernel sees, for all positions of
 the output at once, a slice: the row from the offset of ``k`` on. What a kernel sees is therefore
 copied slice by slice, at the speed of a plain copy, and multiplied while it is in the cache.
-Positions that straddle the end of a line are computed too, and passed over when the result is picked
-out of the row.
+Positions that straddle the end of a line are computed too, and passed over when the result is
+picked out of the row.
 """
 
 import math
@@ -15,13 +15,15 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from xbackprop.dispatch import ArraySpec
-from xbackprop.nn.convolution.convolution import NO_PADDING, Widths, padded_lengths
+from xbackprop.nn.convolution.base import Widths
+from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
 from xbackprop.nn.convolution.convolution import convolution_backward as backward_op
 from xbackprop.nn.convolution.convolution import convolution_forward as forward_op
 from xbackprop.ops.padding import pad_axes, unpad_axes
 from xbackprop.ops.windows import Sizes, window_counts
 
 BLOCK = 1 << 18  # numbers in a block of columns: 1 MB in float32
+SMALLEST = 4096  # elements from which on blocks are worth their calls
 
 
 def can_serve(
@@ -34,13 +36,15 @@ def can_serve(
     groups: int = 1,
     padding_mode: str = "zeros",
 ) -> bool:
-    """Tell whether the kernel moves by ones, in one group, over something in NumPy's floats."""
-    return set(stride) == {1} and groups == 1 and 0 not in x.shape and x.dtype.char in "fd"
+    """Tell whether the kernel moves by ones, in one group, over something in native floats."""
+    arrays = [spec for spec in (x, weight, bias) if spec is not None]
+    is_plain = all(spec.dtype.isnative and spec.dtype.char in "fd" for spec in arrays)
+    return set(stride) == {1} and groups == 1 and 0 not in x.shape and is_plain
 
 
 def can_go_back(grad_output: ArraySpec, x: ArraySpec, weight: ArraySpec, *options: Any) -> bool:
     """Tell the same of a backward."""
-    return can_serve(x, weight, None, *options[:5])
+    return can_serve(x, weight, grad_output, *options[:5])
 
 
 class Grid:
@@ -132,7 +136,7 @@ def view(
     return as_strided(rows[:, :, place:], (*lead, *lengths), strides)
 
 
-@forward_op.kernel("cpu", when=can_serve)
+@forward_op.kernel("cpu", when=can_serve, smallest=SMALLEST)
 def convolution_forward(
     x: np.ndarray,
     weight: np.ndarray,
@@ -162,7 +166,7 @@ def convolution_forward(
     return output, saved
 
 
-@backward_op.kernel("cpu", when=can_go_back)
+@backward_op.kernel("cpu", when=can_go_back, smallest=SMALLEST)
 def convolution_backward(
     grad_output: np.ndarray,
     x: np.ndarray,
@@ -215,9 +219,7 @@ def _both(
             inside = view(rows, 0, rows.shape[:2], grid, x.shape[2:])
             inside[...] = x[block].swapaxes(0, 1)
             seen = rows.reshape(len(rows), -1)
-            picked = _multiply(
-                matrix, columns, block, 0, x.shape[2:], seen, grad_weight
-            )
+            picked = _multiply(matrix, columns, block, 0, x.shape[2:], seen, grad_weight)
         else:
             picked = _multiply(matrix, columns, block, 0, x.shape[2:])
         grad_input[block] = picked

@@ -102,5 +102,5 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
 
 if __name__ == "__main__":
     results = documents()
-    write_section("bench", "bench", section(results), FOLDER / "README.md")
+    write_section("bench", "bench", section(results), [FOLDER / "README.md"])
     draw(results, PICTURE)

@@ -187,3 +187,22 @@ def data_config(split: Split, path: str) -> dict[str, Any]:
         "classes": None if split.classes is None else list(split.classes),
         **about_file,
     }
+
+
+def find_change(saved: dict[str, Any], here: dict[str, Any]) -> str | None:
+    """Return what tells two data sets apart in words; None where they are the same.
+
+    Parameters
+    ----------
+    saved, here : dict
+        What :func:`data_config` returned. A file may have moved, so its name does not count; its
+        bytes do.
+
+    Returns
+    -------
+    str or None
+    """
+    for key in ("training_samples", "test_samples", "sample_shape", "classes", "sha256"):
+        if saved.get(key) != here.get(key):
+            return f"{key} was {saved.get(key)}, and is {here.get(key)}"
+    return None

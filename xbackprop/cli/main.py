@@ -96,9 +96,29 @@ def _explain(words: list[str]) -> int:
     return run_explain(options)
 
 
+def _gradcheck(words: list[str]) -> int:
+    from xbackprop.cli.gradcheck_options import read_gradcheck_options
+
+    options = read_gradcheck_options(words)
+    from xbackprop.cli.gradcheck import run_gradcheck
+
+    return run_gradcheck(options)
+
+
+def _parity(words: list[str]) -> int:
+    from xbackprop.cli.parity_options import read_parity_options
+
+    options = read_parity_options(words)
+    from xbackprop.cli.parity import run_parity
+
+    return run_parity(options)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "explain": _explain,
+    "gradcheck": _gradcheck,
+    "parity": _parity,
     "doctor": _doctor,
 }
 
@@ -110,6 +130,8 @@ def _top_parser() -> LineParser:
         "commands:\n"
         "  train            train a network on images, on texts, or on a table of yours\n"
         "  explain          show backpropagation on one sample, with all its numbers\n"
+        "  gradcheck        compare every layer's backward with central differences\n"
+        "  parity           compare devices and precisions op by op\n"
         "  doctor           say which device is used and why, and what keeps CUDA from working\n"
         "\n"
         "`xbackprop train --help` lists what can be chosen.",

@@ -69,6 +69,7 @@ _ONLY_FOR = {
 # What a resumed run may be asked for anew; everything else is as the run has it.
 RESUMABLE = (
     "resume", "data", "epochs", "on_nan", "keep", "save_every", "save_steps", "device", "quiet",
+    "detect_anomaly",
 )  # fmt: skip
 
 _EPILOG = """\
@@ -142,6 +143,8 @@ class TrainOptions:
         One of ``ON_NAN``.
     precision : str
         One of ``PRECISIONS``: what the network computes in.
+    detect_anomaly : bool
+        Name the op that makes the first NaN or infinity.
     keep, save_every, save_steps : int, int, int or None
         Checkpoints kept, and epochs and steps between two of them.
     resume : str or None
@@ -189,6 +192,7 @@ class TrainOptions:
     seed: int = 0
     on_nan: str = "raise"
     precision: str = "float32"
+    detect_anomaly: bool = False
     keep: int = 2
     save_every: int = 1
     save_steps: int | None = None
@@ -277,8 +281,7 @@ def saved_options(given: dict[str, Any]) -> TrainOptions:
     """
     config = read_config(Path(given["resume"]))
     try:
-        saved = {"seed": config["seed"], **config["arguments"]}
-        saved = {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
+        saved = _saved_arguments(config)
         asked_by = "--device" if "device" in given else "the run"
         if saved.get("schedule", "constant") != "constant" and given.get("epochs") not in (
             None,
@@ -296,6 +299,40 @@ def saved_options(given: dict[str, Any]) -> TrainOptions:
             f"--resume: {given['resume']}: config.json does not describe a run of this version "
             f"({error})"
         ) from error
+
+
+def options_of_run(folder: Path, config: dict[str, Any], asked_by: str) -> TrainOptions:
+    """Return the request of a run as it was.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder, for messages.
+    config : dict
+        What it says.
+    asked_by : str
+        The option that named it, for messages.
+
+    Returns
+    -------
+    TrainOptions
+
+    Raises
+    ------
+    CommandError
+        When the folder does not describe a run of this version.
+    """
+    try:
+        return TrainOptions(**_saved_arguments(config))
+    except (KeyError, TypeError) as error:
+        raise CommandError(
+            f"{asked_by}: {folder}: config.json does not describe a run of this version ({error})"
+        ) from error
+
+
+def _saved_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    saved = {"seed": config["seed"], **config["arguments"]}
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
 
 
 def _make_parser() -> LineParser:
@@ -400,6 +437,11 @@ def _make_parser() -> LineParser:
         "--on-nan", type=one_of(ON_NAN), metavar="NAME",
         help="when a loss or gradient is NaN or infinite: raise (fail; default), skip (leave that\n"
         "update out), stop (end in good order); the weights are never touched by it",
+    )  # fmt: skip
+    network.add_argument(
+        "--detect-anomaly", action="store_true",
+        help="fail at the first NaN or infinity, and name op, layer and step that made it;\n"
+        "slower: every op's result is looked at",
     )  # fmt: skip
     network.add_argument(
         "--seed", type=whole_number(0), metavar="N",

@@ -30,7 +30,7 @@ from xbackprop.data import Split
 from xbackprop.module import Module, set_precision
 from xbackprop.training import CheckpointFolder, Trainer
 
-_NO_SETTINGS = ("out", "quiet", "resume", "device_asked_by")
+_NO_SETTINGS = ("out", "quiet", "resume", "device_asked_by", "detect_anomaly")
 CONFIG_VERSION = 1  # grows when a key is renamed or removed, not when one is added
 
 

@@ -86,7 +86,8 @@ def layer_path() -> str:
     frame = _local.frame
     names = [type(frame.stack[0]).__name__] if frame.stack else []
     for parent, child in zip(frame.stack, frame.stack[1:], strict=False):
-        known = (name for name, module in parent.named_children() if module is child)
+        # Not always a direct child: a list of layers stands between, and is not called.
+        known = (name for name, module in parent.named_modules() if module is child and name)
         names.append(next(known, type(child).__name__))
     return ".".join(names)
 

@@ -64,6 +64,7 @@ __all__ = [
     "transfer_guard",
     "transfer_log",
     "use_device",
+    "use_references",
     "value_and_grad",
 ]
 
@@ -84,6 +85,7 @@ _LAZY = {
     "op": "xbackprop.dispatch:op",
     "save": "xbackprop.training:save",
     "set_precision": "xbackprop.module:set_precision",
+    "use_references": "xbackprop.dispatch:use_references",
     "value_and_grad": "xbackprop.training:value_and_grad",
 }
 

@@ -14,6 +14,7 @@ import numpy as np
 from xbackprop.backend.array_module import Array, get_array_module, is_array
 from xbackprop.backend.device import CPU, Device, device_of, resolve_device
 from xbackprop.backend.fork import use
+from xbackprop.backend.memory import free_unused_memory, is_out_of_memory
 
 Kind = Literal["upload", "download", "synchronization", "launch", "peer_copy"]
 
@@ -228,6 +229,8 @@ def to_device(array: Array, device: str | Device | None = None) -> Array:
     ------
     TypeError
         For dtypes that no GPU holds (object, text, dates) and for lists (use :func:`asarray`).
+    MemoryError
+        When the device has no room, also after its pool gave back what no array uses.
     """
     target = resolve_device(device)
     if not is_array(array):
@@ -248,6 +251,16 @@ def to_device(array: Array, device: str | Device | None = None) -> Array:
     if host.dtype.char in "gG":
         raise TypeError(f"no GPU holds {host.dtype}; convert with .astype('float64') first")
     record("upload", host.nbytes, target, "to_device()")
+    try:
+        return _upload(host, target)
+    except MemoryError as error:
+        if not is_out_of_memory(error, target):
+            raise
+    free_unused_memory(target)
+    return _upload(host, target)
+
+
+def _upload(host: np.ndarray, target: Device) -> Array:
     if target.kind == "fake":
         from xbackprop.backend.fake import upload
 

@@ -247,7 +247,7 @@ def to_device(array: Array, device: str | Device | None = None) -> Array:
         return to_host(array)
     if source != CPU:
         return _copy_to_peer(array, target)
-    host = _uploadable(array)
+    host = uploadable(array)
     if host.dtype.char in "gG":
         raise TypeError(f"no GPU holds {host.dtype}; convert with .astype('float64') first")
     record("upload", host.nbytes, target, "to_device()")
@@ -334,11 +334,11 @@ def asarray(
     if dtype is None and host.dtype.kind == "f" and host.dtype != np.float16:
         dtype = np.float32
     host = np.array(host, dtype=dtype, copy=True if copy else None)
-    return to_device(_uploadable(host), device)
+    return to_device(uploadable(host), device)
 
 
-def _uploadable(host: np.ndarray) -> np.ndarray:
-    """Refuse what no GPU holds; make the byte order native."""
+def uploadable(host: np.ndarray) -> np.ndarray:
+    """Refuse what is no array of numbers; make the byte order native."""
     if host.dtype.kind not in "biufc" and host.dtype.name != "bfloat16":
         raise TypeError(
             f"expected numbers; got an array of dtype {host.dtype}. "

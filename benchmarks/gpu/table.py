@@ -50,6 +50,8 @@ def run_pytest(files: Any, device: Device, guard: Guard) -> dict[str, Any]:
     """Run some files on the device, which must be there; stop them when the time is over."""
     env = {**os.environ, "XBACKPROP_DEVICE": str(device)}
     env["XBACKPROP_TEST_REQUIRE"] = str(device)
+    paths = (str(TESTS.parent), os.environ.get("PYTHONPATH"))  # these sources, in its children too
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         command = [

@@ -241,6 +241,16 @@ class Optimizer:
                         self._update_flat(flat, finite)
         return result
 
+    def rehearse(self) -> None:
+        """Take the memory that :meth:`step` needs, give it back, and update nothing.
+
+        Raises
+        ------
+        MemoryError
+            Where :meth:`step` would.
+        """
+        self._reserve(self._packed())
+
     def _reserve(self, flats: list[FlatGroup]) -> None:
         """Take the memory that this step will need, and give it back: what follows cannot run out.
 

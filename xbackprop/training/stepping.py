@@ -1,5 +1,6 @@
 """One update after the other: accumulation, and what to do about a loss that is no number."""
 
+import contextlib
 import math
 import numbers
 from typing import Any
@@ -9,6 +10,7 @@ from xbackprop.module import Module, as_one_call, updates_stay_finite, withhold_
 from xbackprop.optim import Optimizer, clip_grad_norm_
 from xbackprop.training.accumulation import Accumulation
 from xbackprop.training.gradients import forward_backward
+from xbackprop.training.memory import Attempt, within_memory
 from xbackprop.training.scaling import GradScaler
 
 ON_NAN = ("raise", "skip", "stop")
@@ -20,6 +22,10 @@ class NonFiniteError(RuntimeError):
 
     The weights and statistics before that step are kept.
     """
+
+
+class _Rehearsed(Exception):
+    """Ends a rehearsal."""
 
 
 class Stepper:
@@ -96,7 +102,22 @@ class Stepper:
         ------
         NonFiniteError
             As ``on_nan`` and ``check_every`` want it.
+        DeviceMemoryError
+            When the GPU has no room for it, also after its pool gave back what it kept; see
+            :func:`xbackprop.training.memory.within_memory`.
         """
+        inputs = (*(x if isinstance(x, tuple) else (x,)), y)
+        before = self.optimizer.calls, self.group.batches
+        loss, output = within_memory(
+            lambda: self._run(x, y),
+            lambda: self._describe(inputs, *before),
+            inputs,
+            lambda: (self.optimizer.calls, self.group.batches) == before,
+        )
+        self._look_if_due(loss)
+        return loss, output
+
+    def _run(self, x: Any, y: Any) -> tuple[Array, Array]:
         if not self.group.batches:
             self.optimizer.zero_grad()
         with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
@@ -106,8 +127,30 @@ class Stepper:
                 self._update(judged(loss))
             else:
                 loss, output = self._accumulate(x, y)
-        self._look_if_due(loss)
         return loss, output
+
+    def _describe(self, inputs: tuple[Any, ...], calls: int, batches: int) -> Attempt:
+        """Tell of a step that ran out of memory; with accumulation also what became of its group.
+
+        The gradients of an unfinished group must stay, so nothing is computed for measuring then.
+        """
+        kept = "The weights are unchanged."
+        if self.optimizer.calls != calls:
+            kept = "It ran out behind the update, which was made."
+        elif batches and not self.group.batches:
+            kept += f" The gradients of the {batches} batches before it are lost."
+        return Attempt(
+            "a training step", inputs, None if self.group.batches else self._rehearse, kept
+        )
+
+    def _rehearse(self, *inputs: Any) -> None:
+        """Use the memory of a step and leave no trace but empty gradients."""
+        *parts, y = inputs
+        with contextlib.suppress(_Rehearsed), as_one_call(*parts):
+            forward_backward(self.model, self.loss_fn, tuple(parts), y)
+            self.optimizer.rehearse()
+            raise _Rehearsed  # so that what the forward would update is discarded
+        self.optimizer.zero_grad()
 
     def finish_group(self) -> None:
         """Update with what an unfinished group holds, at the end of an epoch."""
@@ -176,9 +219,11 @@ class Stepper:
         return loss, output
 
     def _update_from_group(self) -> None:
-        self.group.average(self.model.parameters())
-        loss = self.group.loss
-        self.group.reset()
+        try:
+            self.group.average(self.model.parameters())
+            loss = self.group.loss
+        finally:
+            self.group.reset()  # half averaged gradients are no group either
         self._update(loss)
 
     def _update(self, loss: Any) -> None:

@@ -96,8 +96,28 @@ def _explain(words: list[str]) -> int:
     return run_explain(options)
 
 
+def _predict(words: list[str]) -> int:
+    from xbackprop.cli.use_options import read_use_options
+
+    options = read_use_options("predict", words)
+    from xbackprop.cli.predict import run_predict
+
+    return run_predict(options)
+
+
+def _evaluate(words: list[str]) -> int:
+    from xbackprop.cli.use_options import read_use_options
+
+    options = read_use_options("evaluate", words)
+    from xbackprop.cli.evaluate import run_evaluate
+
+    return run_evaluate(options)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
+    "predict": _predict,
+    "evaluate": _evaluate,
     "explain": _explain,
     "doctor": _doctor,
 }
@@ -109,6 +129,8 @@ def _top_parser() -> LineParser:
         "Neural networks with hand-written backward passes, on a CPU or a GPU.",
         "commands:\n"
         "  train            train a network on images, on texts, or on a table of yours\n"
+        "  predict          predict the target of each row of a table\n"
+        "  evaluate         compare predictions with the target that a table has\n"
         "  explain          show backpropagation on one sample, with all its numbers\n"
         "  doctor           say which device is used and why, and what keeps CUDA from working\n"
         "\n"

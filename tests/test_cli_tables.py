@@ -21,6 +21,8 @@ from sklearn import metrics
 import xbackprop as xb
 from xbackprop.cli.main import main
 from xbackprop.cli.scores import calibration, calibration_error
+from xbackprop.data.frames import read_frame
+from xbackprop.data.preprocessing import preprocessing_from_config
 from xbackprop.training import container
 from xbackprop.training import header as header_module
 from xbackprop.training.container import open_container, write
@@ -270,6 +272,22 @@ def test_on_the_stand_in(capsys, trained):
     assert call(capsys, "predict", trained, "people.csv", "--device", "fake") == ours
 
 
+def test_export_gives_the_network_of_the_predictions(capsys, trained):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    code, out, err = call(capsys, "export", trained)
+    assert (code, err) == (0, "")
+    assert out == "runs/people/model.onnx: input of shape (batch, 4)\n"
+    session = runtime.InferenceSession("runs/people/model.onnx", providers=["CPUExecutionProvider"])
+    about = json.loads(session.get_modelmeta().custom_metadata_map["xbackprop"])
+    prepared = preprocessing_from_config(about["table"]["preprocessing"])
+    x, _ = prepared.apply(read_frame("people.csv"))
+    (logits,) = session.run(None, {"input": x})
+    labels = [about["table"]["classes"][place] for place in logits.argmax(axis=1)]
+    _, printed, _ = call(capsys, "predict", trained, "people.csv")
+    assert [line.split(",")[0] for line in printed.splitlines()[1:]] == labels
+
+
 # --- what is refused ----------------------------------------------------------------------
 
 
@@ -371,6 +389,17 @@ def test_models_that_cannot_be_used(capsys, trained, tmp_path, monkeypatch):
 )
 def test_requests_without_sense(capsys, words, message):
     one_line(call(capsys, *words), message)
+
+
+def test_what_cannot_be_exported(capsys, trained, monkeypatch, tmp_path):
+    xb.save("bare.safetensors", xb.nn.Linear(2, 1))
+    one_line(call(capsys, "export", "bare.safetensors"), "does not say which inputs it takes")
+    one_line(call(capsys, "export", "none.safetensors"), "none.safetensors: no such file")
+    one_line(call(capsys, "export", trained, "--format", "pdf"), "expected one of onnx")
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    one_line(call(capsys, "export", trained), 'pip install "xbackprop[onnx]"')
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("package", ["pandas", "sklearn", "pyarrow"])

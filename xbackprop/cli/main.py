@@ -114,10 +114,17 @@ def _evaluate(words: list[str]) -> int:
     return run_evaluate(options)
 
 
+def _export(words: list[str]) -> int:
+    from xbackprop.cli.export import read_export_options, run_export
+
+    return run_export(read_export_options(words))
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "predict": _predict,
     "evaluate": _evaluate,
+    "export": _export,
     "explain": _explain,
     "doctor": _doctor,
 }
@@ -131,6 +138,7 @@ def _top_parser() -> LineParser:
         "  train            train a network on images, on texts, or on a table of yours\n"
         "  predict          predict the target of each row of a table\n"
         "  evaluate         compare predictions with the target that a table has\n"
+        "  export           write a trained network as an ONNX model\n"
         "  explain          show backpropagation on one sample, with all its numbers\n"
         "  doctor           say which device is used and why, and what keeps CUDA from working\n"
         "\n"

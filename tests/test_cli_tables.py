@@ -1,6 +1,7 @@
 """`xbackprop train TABLE`, `predict` and `evaluate`: what they write, and how they end."""
 
 import contextlib
+import importlib
 import io
 import json
 import shutil
@@ -391,11 +392,22 @@ def test_requests_without_sense(capsys, words, message):
     one_line(call(capsys, *words), message)
 
 
+def test_export_for_numpy_alone(capsys, trained, monkeypatch):
+    code, out, err = call(capsys, "export", trained, "--format", "numpy", "--out", "people_net.py")
+    assert (code, out, err) == (0, "people_net.py: input of shape (batch, 4)\n", "")
+    monkeypatch.syspath_prepend(".")
+    network = importlib.import_module("people_net")
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    model = xb.load(f"{trained}/model.safetensors").model.eval()
+    np.testing.assert_allclose(network.forward(x)[0], model(xb.asarray(x)), rtol=1e-6)
+    one_line(call(capsys, "export", trained, "--format", "numpy", "--out", "net.txt"), "a .py file")
+
+
 def test_what_cannot_be_exported(capsys, trained, monkeypatch, tmp_path):
     xb.save("bare.safetensors", xb.nn.Linear(2, 1))
     one_line(call(capsys, "export", "bare.safetensors"), "does not say which inputs it takes")
     one_line(call(capsys, "export", "none.safetensors"), "none.safetensors: no such file")
-    one_line(call(capsys, "export", trained, "--format", "pdf"), "expected one of onnx")
+    one_line(call(capsys, "export", trained, "--format", "pdf"), "expected one of onnx, numpy")
     before = sorted(path.name for path in tmp_path.rglob("*"))
     monkeypatch.setitem(sys.modules, "onnx", None)
     one_line(call(capsys, "export", trained), 'pip install "xbackprop[onnx]"')

@@ -14,7 +14,7 @@ from xbackprop.cli.errors import CommandError
 from xbackprop.cli.parser import LineParser, one_of
 from xbackprop.cli.run_folder import MODEL, writing
 
-FORMATS = ("onnx",)
+FORMATS = {"onnx": ".onnx", "numpy": ".py"}
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,21 @@ def read_export_options(words: Sequence[str]) -> ExportOptions:
     """
     parser = LineParser(
         "xbackprop export",
-        "Write a trained network as an ONNX model. It takes what the network takes: numbers after\n"
-        "the preparation of a table, which stands in the file's metadata with classes and columns.",
+        "Write a trained network as an ONNX model, or as one Python file that needs NumPy only,\n"
+        "with forward and backward. Either takes what the network takes: numbers after a table's\n"
+        "preparation, which stands in the ONNX file's metadata with classes and columns.",
     )
     parser.add_argument("model", metavar="MODEL", help="a run folder, or its model.safetensors")
     parser.add_argument(
         "--format",
-        type=one_of(FORMATS),
+        type=one_of(tuple(FORMATS)),
         metavar="NAME",
-        help="onnx, opset 17 (default; extra onnx)",
+        help="onnx, opset 17 (default; extra onnx), or numpy, for chains of plain layers",
     )
     parser.add_argument(
-        "--out", metavar="FILE", help="what to write (default: model.onnx beside the model)"
+        "--out",
+        metavar="FILE",
+        help="what to write (default: model.onnx or model.py in the folder)",
     )
     return ExportOptions(**vars(parser.read(words)))
 
@@ -84,11 +87,12 @@ def run_export(options: ExportOptions) -> int:
     CommandError
         For a model that cannot be read or expressed, without the extra, and when the disk refuses.
     """
+    from xbackprop.interop.numpy import save_numpy
     from xbackprop.interop.onnx import save_onnx
     from xbackprop.training import CheckpointError, load
 
     path = Path(options.model) / MODEL if Path(options.model).is_dir() else Path(options.model)
-    out = path.with_suffix(".onnx") if options.out is None else Path(options.out)
+    out = path.with_suffix(FORMATS[options.format]) if options.out is None else Path(options.out)
     try:
         checkpoint = load(path, device="cpu")
     except CheckpointError as error:
@@ -98,8 +102,11 @@ def run_export(options: ExportOptions) -> int:
     sample, about = _sample(path, checkpoint.model, checkpoint.counters)
     try:
         with use_device("cpu"), writing(out):
-            save_onnx(out, checkpoint.model, sample, metadata={"xbackprop": json.dumps(about)})
-    except (NotImplementedError, ModuleNotFoundError, TypeError) as error:
+            if options.format == "numpy":
+                save_numpy(out, checkpoint.model, sample)
+            else:
+                save_onnx(out, checkpoint.model, sample, metadata={"xbackprop": json.dumps(about)})
+    except (NotImplementedError, ModuleNotFoundError, TypeError, ValueError) as error:
         raise CommandError(f"{path}: {error}") from error
     shape = ", ".join(map(str, ("batch", *sample.shape[1:])))
     print(f"{out}: input of shape ({shape})")

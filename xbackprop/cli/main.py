@@ -138,7 +138,7 @@ def _top_parser() -> LineParser:
         "  train            train a network on images, on texts, or on a table of yours\n"
         "  predict          predict the target of each row of a table\n"
         "  evaluate         compare predictions with the target that a table has\n"
-        "  export           write a trained network as an ONNX model\n"
+        "  export           write a trained network for ONNX, or for NumPy alone\n"
         "  explain          show backpropagation on one sample, with all its numbers\n"
         "  doctor           say which device is used and why, and what keeps CUDA from working\n"
         "\n"

@@ -1,5 +1,5 @@
 """Exchange with other libraries; each is imported only when one of its functions is called."""
 
-from xbackprop.interop import onnx, torch
+from xbackprop.interop import numpy, onnx, torch
 
-__all__ = ["onnx", "torch"]
+__all__ = ["numpy", "onnx", "torch"]

@@ -184,8 +184,7 @@ def _backward(steps: list[tuple[str, Module, Step]]) -> str:
             lines.append(f"    {', '.join(targets)} = {call}")
             lines += [
                 f"    grads[{key!r}] = grads[{key!r}].reshape(p[{key!r}].shape)"
-                for key in step.grads
-                if key
+                for key in step.reshaped
             ]
             lines += [] if step.has_input_grad else ["    g = None"]
         elif step.arguments:

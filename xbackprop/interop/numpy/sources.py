@@ -36,6 +36,13 @@ class Sources:
     def add(self, name: str, value: Any) -> None:
         """Add a definition after those that it needs.
 
+        Parameters
+        ----------
+        name : str
+            What the program calls it.
+        value : object
+            An op, function, class, module or plain constant.
+
         Raises
         ------
         NotImplementedError

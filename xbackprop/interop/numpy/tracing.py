@@ -38,6 +38,8 @@ class Step:
         Of the backward op, after what was saved.
     grads : list of str or None
         The parameter of each further result of the backward op; None for what is no gradient.
+    reshaped : list of str
+        Those of these parameters whose gradient comes in another shape.
     has_input_grad : bool
         Whether the first result of the backward op is the input's gradient.
     is_first : bool
@@ -49,6 +51,7 @@ class Step:
     arguments: list[str]
     more: list[str]
     grads: list[str | None]
+    reshaped: list[str] = field(default_factory=list)
     has_input_grad: bool = True
     is_first: bool = False
 
@@ -67,6 +70,20 @@ class Tracer:
 
     def trace(self, layer: Module, path: str, x: np.ndarray) -> tuple[Step, np.ndarray]:
         """Run a layer on the CPU in evaluation mode; return its step and its output.
+
+        Parameters
+        ----------
+        layer : Module
+            In evaluation mode; its gradients are written.
+        path : str
+            How the program calls its parameters.
+        x : numpy.ndarray
+            Its input, random, so that equal arrays are one array.
+
+        Returns
+        -------
+        step : Step
+        output : numpy.ndarray
 
         Raises
         ------
@@ -113,7 +130,11 @@ class Tracer:
         if has_input_grad and not _is_same(parts[0], grad_input):
             raise _refusal(layer, path)
         names = self._names(layer, path, parts[1:] if has_input_grad else parts)
-        return Step(ahead.op, back.op, arguments, more, names, has_input_grad, is_first), output
+        computed = zip(names, parts[1:] if has_input_grad else parts, strict=True)
+        shapes = {name: self.arrays[name].shape for name in names if name}
+        reshaped = [name for name, part in computed if name and part.shape != shapes[name]]
+        step = Step(ahead.op, back.op, arguments, more, names, reshaped, has_input_grad, is_first)
+        return step, output
 
     def _names(self, layer: Module, path: str, parts: tuple[Any, ...]) -> list[str | None]:
         """Return which parameter each gradient of the backward op is of."""

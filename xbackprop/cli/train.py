@@ -178,7 +178,11 @@ def _counters(run: Run, outcome: Outcome) -> dict[str, Any]:
         "steps": run.trainer.steps,
         "status": "failed" if outcome.failure else status,
         "standardize": run.scaling_config(),
-        **({"tokenizer": split.tokenizer.config()} if isinstance(split, TextSplit) else {}),
+        **(
+            {"tokenizer": split.tokenizer.config()}
+            if isinstance(split, TextSplit)
+            else {"table": run.table_config()}
+        ),
     }
 
 

@@ -15,7 +15,7 @@ HIDDEN = ("sigmoid", "relu", "tanh")
 OUTPUTS = ("linear", "sigmoid")
 LOSSES = ("half_squared", "mse", "bce", "cross_entropy")
 OPTIMIZERS = ("sgd", "momentum", "adam")
-FORMATS = ("text", "markdown", "latex", "json")
+FORMATS = ("text", "markdown", "latex", "html", "json")
 _MOST_WEIGHTS = 200  # beyond that nobody reads every number
 
 

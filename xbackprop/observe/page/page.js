@@ -22,22 +22,33 @@
     slider.value = current;
     status.textContent = `${current + 1} / ${frames.length}  ${frame.dataset.title}`;
     slider.setAttribute("aria-valuetext", status.textContent);
-    bringIntoView(article.querySelector(".figure"));
+    bringIntoView(article.querySelector(".figure"), frame);
   }
 
-  // Where the figure is larger than its window, what is lit moves to the middle.
-  function bringIntoView(figure) {
-    const boxes = find(".lit", figure).map((mark) => mark.getBoundingClientRect());
-    if (!boxes.length) return;
-    const frame = figure.getBoundingClientRect();
-    const left = Math.min(...boxes.map((box) => box.left));
-    const right = Math.max(...boxes.map((box) => box.right));
-    const top = Math.min(...boxes.map((box) => box.top));
-    const bottom = Math.max(...boxes.map((box) => box.bottom));
+  // Where the figure is larger than its window, what is lit moves to the middle; where that is too
+  // much, what is computed.
+  function bringIntoView(figure, frame) {
+    const lit = find(".lit", figure);
+    const computed = new Set(find(".formula", frame).map((formula) => formula.dataset.symbol));
+    let box = around(lit.length ? lit : find("svg", figure));
+    if (box.width > figure.clientWidth || box.height > figure.clientHeight) {
+      const first = lit.filter((mark) => computed.has(mark.dataset.symbol));
+      if (first.length) box = around(first);
+    }
+    const seen = figure.getBoundingClientRect();
     figure.scrollBy(
-      (left + right - frame.left - frame.right) / 2,
-      (top + bottom - frame.top - frame.bottom) / 2,
+      lit.length ? box.left + box.width / 2 - seen.left - seen.width / 2 : 0,
+      box.top + box.height / 2 - seen.top - seen.height / 2,
     );
+  }
+
+  function around(marks) {
+    const boxes = marks.map((mark) => mark.getBoundingClientRect());
+    const left = Math.min(...boxes.map((box) => box.left));
+    const top = Math.min(...boxes.map((box) => box.top));
+    const width = Math.max(...boxes.map((box) => box.right)) - left;
+    const height = Math.max(...boxes.map((box) => box.bottom)) - top;
+    return { left, top, width, height };
   }
 
   function showAll(isAll) {

@@ -12,7 +12,8 @@ from command_line import call
 from page_reader import PageReader
 
 import xbackprop as xb
-from xbackprop.observe.page.layout import Box, lay_out, short, text_width
+from xbackprop.observe.explanation import Quantity
+from xbackprop.observe.page.layout import FONT, Box, lay_out, short, text_width
 from xbackprop.observe.page.mathematics import mathml
 from xbackprop.observe.page.network import columns_of
 from xbackprop.observe.page.svg import thickness
@@ -47,6 +48,9 @@ def check_numbers(page, plain):
         assert element.data("formula") == quantity["formula"]
         assert element.data("numbers") == quantity["numbers"]
         assert element.data("value") == str(quantity["value"])
+        without_exponents = re.sub(r"e[-+]\d+", "", quantity["numbers"] or "")
+        mantissas = re.findall(r"\d+(?:\.\d+)?", without_exponents)
+        assert all(number in element.text for number in mantissas)
         result = page.all("result", within=element)[0].text
         assert read(result) == pytest.approx(float(quantity["value"]), rel=1e-5, nan_ok=True)
     cells = [one for one in page.tags("td") if one.data("key")]
@@ -86,8 +90,8 @@ def check_figure(page, plain):
         assert read(labels[name].text) == pytest.approx(float(value), rel=1e-3, nan_ok=True)
     others = {name for name in labels if name not in wanted}
     assert all(re.fullmatch(r"[xy](\[\d+\])?", name) for name in others)
-    assert all(float(labels[f"x[{j + 1}]"].data("value")) is not None
-               for j in range(len(plain["parameters"]["W1"][0])))  # fmt: skip
+    formulas = " ".join(q["formula"] or "" for s in plain["steps"] for q in s["quantities"])
+    assert all(name in labels for name in re.findall(r"x\[\d+\]", formulas))
 
 
 def read(text):
@@ -120,6 +124,14 @@ def test_numbers_of_other_networks(case):
     check_numbers(PageReader(explanation.to_html("zh")), explanation.as_dict())
 
 
+def test_weights_stand_there_when_no_formula_holds():
+    explanation = told((2, 2, 1))
+    for section in explanation.steps:
+        section.quantities[:] = [Quantity(one.symbol) for one in section.quantities]
+    page = PageReader(explanation.to_html())
+    check_figure(page, explanation.as_dict())
+
+
 @pytest.mark.parametrize("hidden", [xb.nn.Sigmoid, xb.nn.ReLU, xb.nn.Tanh])
 @pytest.mark.parametrize("size", [0.0, 1e-45, 1e30, -1e30, 1e200])
 def test_extreme_numbers(size, hidden):
@@ -142,6 +154,9 @@ def test_several_steps_are_one_walk(capsys, monkeypatch):
         part = PageReader("")
         part.elements = article.inside
         check_numbers(part, plain)
+    since = [{int(one.data("since")) for one in a.inside if one.data("since")} for a in articles]
+    half = len(page.all("frame")) // 2
+    assert max(since[0]) < half < min(since[1] - {0}) <= max(since[1]) < 2 * half
     ids = [one.attributes["id"] for one in page.elements if "id" in one.attributes]
     assert len(set(ids)) == len(ids)
     frames = page.all("frame")
@@ -218,6 +233,7 @@ def test_labels_do_not_overlap(layers, size):
         assert page.top <= box.top
         assert box.bottom <= page.bottom
         assert text_width(label.text) + text_width(label.index, 9) <= box.width + 1e-9
+        assert box.height >= 1.25 * FONT
     for card, other in itertools.combinations(layout.cards, 2):
         assert not card.meets(other)
     for card, box in itertools.product(layout.cards, boxes):  # a label is in a card, or off it
@@ -228,6 +244,12 @@ def test_labels_do_not_overlap(layers, size):
         assert left < right
         assert not any(box.left < right and left < box.right for box in boxes)
     assert len(layout.lines) == sum(map(math.prod, itertools.pairwise((*layers, 1))))
+
+
+def test_widths_are_those_of_a_wide_font():
+    assert text_width("0123456789") >= 10 * 0.695 * FONT  # DejaVu Sans Bold
+    assert text_width("−.") >= (0.838 + 0.379) * FONT
+    assert text_width("Loss") >= (0.637 + 0.687 + 0.595 + 0.595) * FONT
 
 
 def test_overlap_is_seen():

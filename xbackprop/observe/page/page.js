@@ -56,16 +56,12 @@
     all.setAttribute("aria-pressed", String(isAll));
   }
 
-  const moves = { ArrowLeft: -1, ArrowRight: 1, PageUp: -1, PageDown: 1 };
+  const moves = { ArrowLeft: -1, ArrowRight: 1 };
   document.addEventListener("keydown", (event) => {
     const isPlain = !(event.altKey || event.ctrlKey || event.metaKey || event.shiftKey);
-    if (!isPlain || event.target === slider || !root.classList.contains("stepping")) return;
-    const move = moves[event.key];
-    if (move) show(current + move);
-    else if (event.key === "Home") show(0);
-    else if (event.key === "End") show(frames.length - 1);
-    else return;
-    event.preventDefault();
+    if (!isPlain || !(event.key in moves) || !root.classList.contains("stepping")) return;
+    show(current + moves[event.key]);
+    event.preventDefault(); // where the slider has the focus, it would move once more
   });
   slider.max = frames.length - 1;
   slider.addEventListener("input", () => {

@@ -143,6 +143,20 @@ def cuda_compile(session: nox.Session) -> None:
     session.run("python", "-m", "cuda_compile", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Open the explanation's page in Chromium, and take README's picture of it.
+
+    Needs a Chromium and its driver; on Debian: apt install chromium chromium-driver.
+    """
+    session.install(".[explain]", "selenium>=4.20", *group("test"))
+    env = {"XBACKPROP_TEST_REQUIRE": "browser"}  # without a browser this fails
+    session.run("pytest", *(session.posargs or ["tests/browser"]), env=env)
+    if not session.posargs:
+        out = str(Path(".github", "explain.png"))
+        session.run("python", "-m", "browser.screenshot", "--out", out, env={"PYTHONPATH": "tests"})
+
+
 @torch_session
 def torch_parity(session: nox.Session) -> None:
     """Compare every layer, loss, optimizer and schedule with PyTorch, and count by module.

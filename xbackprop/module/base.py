@@ -386,6 +386,11 @@ class Module:
             return f"{head}({self.extra_repr()})"
         return "\n".join([f"{head}({self.extra_repr()}", *lines, ")"])
 
+    def _repr_html_(self) -> str:
+        from xbackprop.module.notebook import module_html
+
+        return module_html(self)
+
 
 def _on_host(value: Any) -> Any:
     """Bring device arrays among nested arguments to the host, and leave the rest alone."""

@@ -263,6 +263,11 @@ class Parameter:
         frozen = "" if self.requires_grad else ", frozen"
         return f"Parameter(shape={self.shape}, dtype={self.dtype}, device={self.device}{frozen})"
 
+    def _repr_html_(self) -> str:
+        from xbackprop.module.notebook import parameter_html
+
+        return parameter_html(self)
+
 
 def _unpickle(
     data: np.ndarray,

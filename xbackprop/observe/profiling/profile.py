@@ -8,12 +8,20 @@ from xbackprop.observe.profiling.totals import Total, layer_totals, op_totals
 from xbackprop.observe.profiling.trace import trace_events
 
 
-class _NamesPhases(Protocol):
-    def phase(self, name: str) -> AbstractContextManager[None]: ...
+class NamesPhases(Protocol):
+    """What a profile asks to name a phase of a running block."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Name what runs in a ``with`` block."""
 
 
 class Profile:
     """What :func:`profile` recorded.
+
+    Parameters
+    ----------
+    recorder : NamesPhases
+        What fills it.
 
     Attributes
     ----------
@@ -29,7 +37,7 @@ class Profile:
         What the observer took on the host, and took out of all times.
     """
 
-    def __init__(self, recorder: _NamesPhases) -> None:
+    def __init__(self, recorder: NamesPhases) -> None:
         self.records: list[OpRecord] = []
         self.phases: list[PhaseRecord] = []
         self.transfers: list[TransferLine] = []

@@ -1,11 +1,14 @@
 """What ops say of their floating-point operations equals formulas written down by hand."""
 
+import layer_cases
 import numpy as np
 import pytest
 
+import xbackprop as xb
 from xbackprop import nn
 from xbackprop.dispatch import OpCall, observe
 from xbackprop.observe.profiling.work import count_flops
+from xbackprop.testing.structures import backward_of_all_inputs, random_like
 
 
 class Counted:
@@ -195,6 +198,41 @@ def test_layer_norm_counts_its_sums():
     assert counts["normalize_forward"] == [
         mean + var + rows + rows + size + size + size  # + eps, sqrt, /, weight, bias
     ]
+    # g w, its mean; g w x_hat, its mean, times x_hat; two differences, times rstd.
+    grad_x = size + mean + size + mean + size + 2 * size + size
+    # The sums of g x_hat and of g for weight and bias.
+    assert counts["normalize_backward"] == [grad_x + size + size + size]
+
+
+def test_batch_norm_in_evaluation():
+    layer = nn.BatchNorm2d(3, device="cpu").eval()
+    counts = counted(layer, ones(2, 3, 4, 5)).by_op
+    size, channels = 2 * 3 * 4 * 5, 3
+    # x - mean, / root, weight, bias for each element; + eps, sqrt for each channel.
+    assert counts["normalize_by_forward"] == [4 * size + 2 * channels]
+    # g w rstd; g x_hat and its sum; the sum of g.
+    assert counts["normalize_by_backward"] == [2 * size + 2 * size + size]
+
+
+def test_every_op_of_every_row_has_a_count_or_none():
+    counts = Counted()
+    for case in layer_cases.CASES:
+        with xb.use_device("cpu"), observe(counts):
+            layer = case.make().to(dtype=np.float64)
+            inputs = case.inputs(np.random.default_rng(1))
+            inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+            output, saved = layer.forward(*inputs)
+            grads = random_like(output, np.random.default_rng(2))
+            backward_of_all_inputs(layer, grads, saved, len(inputs))
+    assert len(counts.by_op) > 150
+    for name, found in counts.by_op.items():
+        assert all(number is None or (type(number) is int and number >= 0) for number in found), (
+            name, found,
+        )  # fmt: skip
+    for name in ("linear", "convolution", "lstm", "gru", "scaled_dot_product_attention", "relu",
+                 "gelu", "softmax", "dropout", "embedding", "pixel_shuffle"):  # fmt: skip
+        for direction in ("forward", "backward"):
+            assert None not in counts.by_op[f"{name}_{direction}"], (name, direction)
 
 
 def test_what_has_no_count_stays_without():

@@ -1,14 +1,19 @@
 """`xb.observe.profile()`: the records of ops, their sums, and the trace."""
 
+import contextlib
 import json
+import sys
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import xbackprop as xb
 from xbackprop import nn
+from xbackprop.backend.device import Device
+from xbackprop.backend.timing import Stopwatch
 from xbackprop.dispatch import op
 from xbackprop.observe.profiling.records import OpRecord, PhaseRecord, Traffic
 from xbackprop.observe.profiling.totals import layer_totals, op_totals
@@ -180,6 +185,27 @@ def test_a_profile_may_begin_inside_of_an_op():
     with xb.use_device("cpu"), xb.observe(Silent()):
         outer_forward(np.ones(3, np.float32))
     assert [(r.op, r.parent) for r in kept[0].records] == [("twice_forward", None)]
+
+
+def test_moments_on_a_gpu_are_events(monkeypatch):
+    """The calls that are made of CuPy; not yet measured on a GPU."""
+    now = iter([100.0, 100.0, 250.0, 400.0])  # milliseconds, as a stream reaches the events
+
+    class Event:
+        def record(self):
+            self.time = next(now)
+
+        def synchronize(self):
+            pass
+
+    cuda = SimpleNamespace(Event=Event, get_elapsed_time=lambda a, b: b.time - a.time)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(Device, "activate", lambda self: contextlib.nullcontext())
+    watch = Stopwatch()
+    moments = [watch.mark(Device("cuda", 0)) for _ in range(4)]
+    seconds = [watch.seconds(moment) for moment in moments]
+    assert np.diff(seconds).tolist() == pytest.approx([0, 0.15, 0.15])
+    assert seconds[0] == pytest.approx(time.perf_counter(), abs=1)
 
 
 def record(number, layer, start, end, *, phase="forward", parent=None, op="op", flops=None):

@@ -25,6 +25,10 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Pow": operator.pow, "USub": operator.neg, "Gt": operator.gt,
 }  # fmt: skip
 
+_OF_SHAPES: dict[str, Callable[..., Any]] = {
+    "flatnonzero": np.flatnonzero, "not_equal": np.not_equal, "tuple": tuple,
+}  # fmt: skip
+
 
 class NotCountedError(Exception):
     """A formula holds what this file has no rule for."""
@@ -55,8 +59,8 @@ def formula_flops(op: Op, arguments: dict[str, Any]) -> int | None:
     try:
         for value in assignments:
             walk.visit(value)
-    except (NotCountedError, ValueError):  # ValueError: shapes that do not broadcast
-        return None
+    except (NotCountedError, ValueError, IndexError, ArithmeticError):
+        return None  # or it is not of such a shape or such an option, as a norm with p = 0
     return sum(walk.operations.values())
 
 
@@ -137,6 +141,8 @@ class _Walk:
         if name == "len":
             value = self.visit(node.args[0])
             return value.shape[0] if isinstance(value, ArraySpec) else len(value)
+        if name in _OF_SHAPES:
+            return _of_shapes(name, [self.visit(part) for part in node.args])
         if name == "expand_dims":
             return self._expanded(*(self.visit(part) for part in node.args))
         if name not in _ELEMENTWISE:
@@ -177,6 +183,12 @@ def _reduced(shape: tuple[int, ...], axis: Any, keeps_axes: bool) -> tuple[int, 
     if keeps_axes:
         return tuple(1 if place in gone else n for place, n in enumerate(shape))
     return tuple(n for place, n in enumerate(shape) if place not in gone)
+
+
+def _of_shapes(name: str, values: list[Any]) -> Any:
+    if any(isinstance(value, ArraySpec) for value in values):
+        raise NotCountedError(name)
+    return _OF_SHAPES[name](*values)
 
 
 def _mean_of_squares(node: ast.Call, function: ast.Attribute) -> ast.Call:

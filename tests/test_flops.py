@@ -3,6 +3,7 @@
 import layer_cases
 import numpy as np
 import pytest
+from needs_torch import import_torch
 
 import xbackprop as xb
 from xbackprop import nn
@@ -248,3 +249,27 @@ def test_options_that_the_formula_does_not_show_leave_no_count():
         with observe(counts):
             nn.MSELoss(reduction=reduction).forward(output, target)
         assert counts.by_op["mse_loss_forward"] == [expected]
+
+
+@pytest.mark.torch_parity
+@pytest.mark.parametrize(
+    ("name", "arguments", "shape"),
+    [
+        ("Linear", (7, 5), (2, 3, 7)),
+        ("Conv2d", (4, 6, (3, 2), 2, 1), (2, 4, 8, 9)),
+        ("Conv1d", (4, 6, 3, 1, 1, 2), (2, 4, 8)),  # no groups: it counts their dW without them
+        ("ConvTranspose2d", (4, 6, 3, 2), (2, 4, 5, 5)),
+    ],
+)
+def test_pytorch_counts_the_same(name, arguments, shape):
+    torch = import_torch()
+    from torch.utils.flop_counter import FlopCounterMode
+
+    layer, theirs = getattr(nn, name)(*arguments, device="cpu"), getattr(torch.nn, name)(*arguments)
+    ours = counted(layer, ones(*shape)).by_op
+    with FlopCounterMode(display=False) as forward:
+        output = theirs(torch.ones(shape, requires_grad=True))
+    with FlopCounterMode(display=False) as backward:
+        output.sum().backward()
+    found = {"forward": forward.get_total_flops(), "backward": backward.get_total_flops()}
+    assert {key.rpartition("_")[2]: value for key, (value,) in ours.items()} == found

@@ -76,6 +76,8 @@ def test_a_step_is_recorded_op_by_op(xb_device):
     assert p.records[0].bytes == 4 * (32 * 8 + 8 * 16 + 16 + 32 * 16)  # x, weight, bias, output
     has_time = xb_device.kind != "fake"
     assert all((r.seconds is not None) is has_time for r in p.records)
+    if xb_device.kind == "fake":  # products, sums and elementwise kernels of each op
+        assert [r.traffic.launches for r in p.records] == [2, 1, 2, 4, 1, 3, 2, 3, 2]
 
 
 def test_results_do_not_change(xb_device):
@@ -123,15 +125,20 @@ def test_time_of_its_own_is_without_the_calls_inside():
 def test_the_observer_takes_its_own_time_out(monkeypatch):
     from xbackprop.observe.profiling import recording
 
-    def slow(call, *rest):
+    def slow(*arguments):
         time.sleep(0.05)
         return 0
 
+    def slow_path():
+        time.sleep(0.3)
+        return "Nested"
+
+    monkeypatch.setattr(recording, "layer_path", slow_path)
     monkeypatch.setattr(recording, "count_flops", slow)
     monkeypatch.setattr(recording, "count_bytes", slow)
     with xb.use_device("cpu"), xb.observe.profile() as p, p.phase("all"):
         Nested()(np.ones(3, np.float32))
-    assert p.overhead_seconds >= 0.3
+    assert p.overhead_seconds >= 0.6
     assert p.records[0].seconds < 0.2
     assert p.phases[0].seconds < 0.2
 

@@ -53,7 +53,7 @@ def profiled(capsys, *words):
 
 def test_the_tables_of_the_cpu(capsys):
     out = profiled(capsys, "net.py:build", "--device", "cpu", "--steps", "2")
-    assert out.startswith("net.py:build on cpu: batch 32, sgd, loss mse\n")
+    assert out.startswith("net.py:build on cpu: input (32, 8), sgd, loss mse\n")
     for name in ("batch", "forward", "backward", "update", "step", "linear_backward",
                  "Sequential.0", "MSELoss", "(update)", "this machine at most",
                  "memory of a step", "tracemalloc"):  # fmt: skip
@@ -120,7 +120,7 @@ def test_other_losses_and_optimizers(capsys):
         (["net.py:build", "--optimizer", "adam"], "adam, loss mse"),
         (["net.py:build", "--loss", "cross-entropy"], "loss cross-entropy"),
         (["net.py:build", "--loss", "none"], "loss none"),
-        (["net.py:recurrent"], "batch 5, sgd, loss none"),
+        (["net.py:recurrent"], "input (5, 2, 4), sgd, loss none"),
         (["mlp"], "loss cross-entropy"),
         (["net.py:tokens"], "loss cross-entropy"),
     ):

@@ -19,6 +19,7 @@ from xbackprop.cli.training_step import TrainingStep
 from xbackprop.observe.profiling.peak import MachinePeak, measure_peak
 from xbackprop.observe.profiling.profile import Profile
 from xbackprop.observe.profiling.recording import profile
+from xbackprop.testing.structures import arrays
 
 
 def run_profile(options: ProfileOptions) -> int:
@@ -63,7 +64,7 @@ def run_profile(options: ProfileOptions) -> int:
         content = _as_plain(options, device, step.loss_name, found, peak, memory)
         print(json.dumps({**content, "excess": excess}, indent=2, allow_nan=False))
         return FAILED if excess else 0
-    print(f"{given.name} on {device}: batch {_batch_of(given.inputs)}, {options.optimizer}, "
+    print(f"{given.name} on {device}: {_told(given.inputs)}, {options.optimizer}, "
           f"loss {step.loss_name}")  # fmt: skip
     print("\n".join(profile_lines(found, options.rows, peak, memory, METERS[device.kind])))
     if options.budget is not None:
@@ -91,8 +92,9 @@ def _median_step(step: TrainingStep, device: Device, steps: int) -> Profile:
     return found[(len(found) - 1) // 2]
 
 
-def _batch_of(inputs: tuple[Any, ...]) -> Any:
-    return next((len(value) for value in inputs if getattr(value, "ndim", 0)), "?")
+def _told(inputs: tuple[Any, ...]) -> str:
+    shapes = [str(array.shape) for array in arrays(inputs, "").values()]
+    return f"input{'s' if len(shapes) > 1 else ''} {', '.join(shapes)}"
 
 
 def _as_plain(

@@ -23,8 +23,8 @@ def profile(device: str | Device | None = None) -> Iterator[Profile]:
     """Record every call of an op in a ``with`` block: time, operations, bytes, transfers.
 
     Results do not change. What the observer itself takes on the host is taken out of all times and
-    told as ``overhead_seconds``; a few microseconds of each call that dispatch needs to tell an
-    observer of it remain. On ``cuda`` times are those of events in the stream (not yet measured on
+    told as ``overhead_seconds``; what dispatch needs to tell an observer of a call remains, one or
+    two microseconds. On ``cuda`` times are those of events in the stream (not yet measured on
     a GPU), and nothing waits before the block ends; on ``fake`` there are none.
 
     Parameters
@@ -174,3 +174,4 @@ class _Recorder:
             for (kind, filename, line, what), (count, size) in self.log.lines.items()
         ]
         self._paths.clear()
+        self._calls.clear()

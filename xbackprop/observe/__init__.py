@@ -12,16 +12,20 @@ from xbackprop.observe.layers.survey import survey
 from xbackprop.observe.lesson import explain
 from xbackprop.observe.parity import OpParity, Parity, parity
 from xbackprop.observe.parity_file import record_parity, replay_parity
+from xbackprop.observe.profiling.profile import Profile
+from xbackprop.observe.profiling.recording import profile
 
 __all__ = [
     "AnomalyError",
     "Explanation",
     "OpParity",
     "Parity",
+    "Profile",
     "Survey",
     "detect_anomaly",
     "explain",
     "parity",
+    "profile",
     "record_parity",
     "replay_parity",
     "survey",

@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 from xbackprop.backend.array_module import is_array
-from xbackprop.dispatch import ArraySpec, OpCall
+from xbackprop.dispatch import ArraySpec, OpCall, as_specs
 from xbackprop.observe.profiling.counting import formula_flops
 from xbackprop.testing.structures import leaves
 
@@ -51,9 +51,9 @@ def count_bytes(call: OpCall, result: Any) -> int:
         What the kernel declares that served the call; else the size of every array that the call
         was given or made, each once. Arrays inside of the call are not seen.
     """
-    kernel = call.op.select(call.device, call.args)
+    kernel = call.op.select(call.device, call.args, call.options)
     if kernel is not None and kernel.bytes_moved is not None:
-        return kernel.bytes_moved(*(_spec(value) for value in call.args))
+        return kernel.bytes_moved(*as_specs(call.args), **call.options)
     arrays = {
         id(leaf): leaf.nbytes
         for _, leaf in leaves((call.args, call.options, result), "")

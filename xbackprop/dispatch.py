@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar, overload
 import numpy as np
 
 from xbackprop.backend.array_module import Array, is_array
+from xbackprop.backend.capture import captured_device, prohibitions_lifted
 from xbackprop.backend.device import Device, device_of, resolve_device
-from xbackprop.backend.transfer import launches_booked_by
+from xbackprop.backend.transfer import launches_booked_by, refuse_in_capture
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -37,16 +38,25 @@ class Kernel:
     when : callable or None
         Pure function of the arguments (arrays as :class:`ArraySpec`, the rest as it is) that says
         whether this kernel can serve the call; None serves every call.
-    launches : int
-        Kernel launches of one call; the stand-in books this number.
+    launches : int or callable
+        Kernel launches of one call, or as ``when`` a function that returns them; the stand-in books
+        this number.
     bytes_moved : callable or None
         As ``when``, returning the bytes of device memory read and written.
+    capturable : bool
+        Whether it may be part of a recorded step: it starts kernels on the current stream, and
+        neither waits nor transfers anything.
     """
 
     function: Callable[..., Any]
     when: Callable[..., bool] | None
-    launches: int
+    launches: int | Callable[..., int]
     bytes_moved: Callable[..., int] | None
+    capturable: bool = True
+
+    def count_launches(self, args: tuple[Any, ...]) -> int:
+        """Return the launches of a call."""
+        return self.launches if isinstance(self.launches, int) else self.launches(*specs_of(args))
 
 
 @dataclass(frozen=True)
@@ -137,8 +147,9 @@ class Op:
         device: str,
         *,
         when: Callable[..., bool] | None = None,
-        launches: int = 1,
+        launches: int | Callable[..., int] = 1,
         bytes_moved: Callable[..., int] | None = None,
+        capturable: bool = True,
     ) -> Callable[[Function], Function]:
         """Register a faster version for a kind of device (``cpu`` or ``cuda``).
 
@@ -146,7 +157,7 @@ class Op:
         ----------
         device : {"cpu", "cuda"}
             Where it runs.
-        when, launches, bytes_moved
+        when, launches, bytes_moved, capturable
             See :class:`Kernel`.
 
         Returns
@@ -158,7 +169,7 @@ class Op:
             raise ValueError(f"a kernel is for 'cpu' or 'cuda'; got {device!r}")
 
         def register(function: Function) -> Function:
-            entry = Kernel(function, when, launches, bytes_moved)
+            entry = Kernel(function, when, launches, bytes_moved, capturable)
             self.kernels.setdefault(device, []).append(entry)
             self._direct = False
             return function
@@ -170,7 +181,7 @@ class Op:
         candidates = self.kernels.get("cuda" if device.kind == "fake" else device.kind, ())
         if not candidates:
             return None
-        specs = [ArraySpec(a.shape, a.dtype) if is_array(a) else a for a in args]
+        specs = specs_of(args)
         for kernel in reversed(candidates):
             if kernel.when is None or kernel.when(*specs):
                 return kernel
@@ -213,12 +224,15 @@ class Op:
         with device.activate():
             if kernel is None:
                 result = self.reference(*args, **options)
-            elif device.kind == "fake":
-                with launches_booked_by(self.name, device, kernel.launches):
-                    result = self.reference(*args, **options)
             else:
-                with launches_booked_by(self.name, device, kernel.launches):
-                    result = kernel.function(*args, **options)
+                if captured_device() is not None and not kernel.capturable:
+                    refuse_in_capture(f"the kernel of {self.name}", "it says so of itself")
+                with launches_booked_by(self.name, device, kernel.count_launches(args)):
+                    if device.kind == "fake":
+                        with prohibitions_lifted():
+                            result = self.reference(*args, **options)
+                    else:
+                        result = kernel.function(*args, **options)
         if self._make_saved is None and self._has_saved:
             self._learn_saved_names(len(result[1]))
         return result if self._make_saved is None else (result[0], self._make_saved(result[1]))
@@ -282,6 +296,11 @@ def op(
     created = Op(function, formula, flops)
     _registry[f"{function.__module__}.{function.__name__}"] = created
     return created
+
+
+def specs_of(args: tuple[Any, ...]) -> list[Any]:
+    """Return arguments as a kernel's ``when`` sees them."""
+    return [ArraySpec(a.shape, a.dtype) if is_array(a) else a for a in args]
 
 
 def registered_ops() -> dict[str, Op]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.ops.matmul import product
 from xbackprop.ops.windows import Sizes, gather_windows, scatter_windows, window_counts
 
 
@@ -34,7 +35,7 @@ def correlate(x: Array, weight: Array, stride: Sizes, dilation: Sizes, groups: i
     parts = []
     for part, matrix in zip(_split(x, groups, 1), _split(_as_matrix(weight), groups), strict=True):
         windows = gather_windows(part, weight.shape[2:], counts, stride, dilation)
-        parts.append(matrix.dot(_as_columns(windows, len(counts))))
+        parts.append(product(matrix, _as_columns(windows, len(counts))))
     output = _join(parts).reshape(weight.shape[0], x.shape[0], *counts)
     return output.swapaxes(0, 1)
 
@@ -65,7 +66,7 @@ def correlate_back(
     parts = []
     rows, matrices = _split(_channel_rows(grad), groups), _split(_as_matrix(weight), groups)
     for part, matrix in zip(rows, matrices, strict=True):
-        windows = matrix.T.dot(part).reshape(weight.shape[1], *kernel_size, *tail)
+        windows = product(matrix.T, part).reshape(weight.shape[1], *kernel_size, *tail)
         parts.append(scatter_windows(windows, lengths, stride, dilation))
     return _join(parts, axis=1)
 
@@ -96,7 +97,7 @@ def correlate_weight(
     parts = []
     for part, row in zip(_split(x, groups, 1), _split(rows, groups), strict=True):
         windows = gather_windows(part, kernel_size, counts, stride, dilation)
-        parts.append(row.dot(_as_columns(windows, len(counts)).T))
+        parts.append(product(row, _as_columns(windows, len(counts)).T))
     return _join(parts).reshape(rows.shape[0], channels, *kernel_size)
 
 

@@ -9,6 +9,7 @@ from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import ArraySpec, op
 from xbackprop.nn.attention.scores import masked_scores, part_of, shifted_exponentials, transposed
 from xbackprop.ops.broadcast import sum_to_shape
+from xbackprop.ops.matmul import product
 
 
 def _attention_flops(q: ArraySpec, k: ArraySpec, v: ArraySpec, *_: Any) -> int:
@@ -96,7 +97,7 @@ block_size)
         if kept is not None:
             numerators *= part_of(kept, rows, keys)
             total *= 1 - dropout_p
-        output[..., rows, :] = xp.matmul(numerators, v[..., keys, :]) / total
+        output[..., rows, :] = product(numerators, v[..., keys, :]) / total
     saved = (q, k, v, output, shift, log_total, scale, attn_mask, kept, dropout_p, is_causal)
     return output, (*saved, block_size)
 
@@ -142,7 +143,7 @@ def scaled_dot_product_attention_backward(
         scores -= shift[..., rows, :]
         scores -= log_total[..., rows, :]
         probabilities = xp.exp(scores)
-        grad_scores = xp.matmul(grad[..., rows, :], values_t[..., keys])
+        grad_scores = product(grad[..., rows, :], values_t[..., keys])
         passed = probabilities
         if kept is not None:
             block = part_of(kept, rows, keys)
@@ -150,9 +151,9 @@ def scaled_dot_product_attention_backward(
             passed = probabilities * block
         grad_scores -= means[..., rows, :]
         grad_scores *= probabilities
-        grad_q[..., rows, :] = xp.matmul(grad_scores, k[..., keys, :])
-        grad_k[..., keys, :] += xp.matmul(xp.swapaxes(grad_scores, -1, -2), q[..., rows, :])
-        grad_v[..., keys, :] += xp.matmul(xp.swapaxes(passed, -1, -2), grad[..., rows, :])
+        grad_q[..., rows, :] = product(grad_scores, k[..., keys, :])
+        grad_k[..., keys, :] += product(xp.swapaxes(grad_scores, -1, -2), q[..., rows, :])
+        grad_v[..., keys, :] += product(xp.swapaxes(passed, -1, -2), grad[..., rows, :])
         if grad_mask is not None:
             mask_part = part_of(grad_mask, rows, keys)
             mask_part += sum_to_shape(grad_scores, mask_part.shape)

@@ -1,6 +1,7 @@
 """Scores of queries and keys, with what masks hide, and their exponentials."""
 
 from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.ops.matmul import product
 
 _ALL = slice(None)
 _HIDDEN = float("-inf")
@@ -48,7 +49,7 @@ def masked_scores(
         ``-inf`` where a key is hidden.
     """
     xp = get_array_module(q)
-    scores = xp.matmul(q[..., rows, :] * scale, keys_t[..., keys])
+    scores = product(q[..., rows, :] * scale, keys_t[..., keys])
     if attn_mask is not None:
         mask = part_of(attn_mask, rows, keys)
         if mask.dtype.kind == "b":

@@ -364,6 +364,11 @@ def observe(*observers: Observer) -> Iterator[None]:
         _observers.reset(token)
 
 
+def is_observed() -> bool:
+    """Tell whether somebody watches the op calls of this context."""
+    return bool(_observers.get())
+
+
 def _load_kernels(kind: str) -> None:
     """Import the kernels of a kind of device at the first op there."""
     if kind not in _loaded_kernels:
@@ -373,5 +378,5 @@ def _load_kernels(kind: str) -> None:
         _loaded_kernels.add(kind)
 
 
-__all__ = ["Array", "ArraySpec", "Kernel", "Observer", "Op", "OpCall", "find_device", "observe",
-           "op", "registered_ops"]  # fmt: skip
+__all__ = ["Array", "ArraySpec", "Kernel", "Observer", "Op", "OpCall", "find_device", "is_observed",
+           "observe", "op", "registered_ops", "specs_of"]  # fmt: skip

@@ -9,6 +9,7 @@ from xbackprop.backend.array_module import Array, is_array
 from xbackprop.backend.device import device_of, resolve_device
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
+from xbackprop.ops.norms import sum_of_squares
 
 Parameters = Parameter | Iterable[Parameter]
 
@@ -197,8 +198,7 @@ def _norm(array: Array, norm_type: float) -> Array:
     if array.size == 0:
         return xp.zeros((), dtype=array.dtype)
     if norm_type == 2.0:
-        flat = array.reshape(-1)
-        return xp.sqrt(flat.dot(flat))
+        return xp.sqrt(sum_of_squares(array))
     if math.isinf(norm_type):
         return xp.abs(array).max()
     return (xp.abs(array) ** norm_type).sum() ** (1.0 / norm_type)

@@ -9,6 +9,7 @@ from xbackprop.module import Module, as_one_call, updates_stay_finite, withhold_
 from xbackprop.optim import Optimizer, clip_grad_norm_
 from xbackprop.training.accumulation import Accumulation
 from xbackprop.training.gradients import forward_backward
+from xbackprop.training.recorded import RecordedStep
 
 ON_NAN = ("raise", "skip", "stop")
 _DEVICE_LOOKS_EVERY = 100  # steps; each look waits for the device
@@ -26,7 +27,7 @@ class Stepper:
 
     Parameters
     ----------
-    model, loss_fn, optimizer, accumulation_steps, on_nan, check_every, clip_norm
+    model, loss_fn, optimizer, accumulation_steps, on_nan, check_every, clip_norm, graph
         See :class:`xbackprop.Trainer`.
     scheduler : object with ``step()``, or None
         Called after every update.
@@ -39,6 +40,8 @@ class Stepper:
         Epochs finished.
     nonfinite_step : int or None
         With ``on_nan="stop"``: the step from which on nothing was changed.
+    recorded : RecordedStep or None
+        With ``graph=True``: what replays steps.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Stepper:
         check_every: int | None,
         clip_norm: float | None = None,
         scheduler: Any = None,
+        graph: bool = False,
     ) -> None:
         for name, number in (
             ("check_every", 1 if check_every is None else check_every),
@@ -69,6 +73,11 @@ class Stepper:
         self.scheduler = scheduler
         self.clip_norm = None if clip_norm is None else _checked_norm(clip_norm)
         self.group = Accumulation(loss_fn, accumulation_steps)
+        self.recorded: RecordedStep | None = None
+        if graph:
+            self.recorded = RecordedStep(model, loss_fn, optimizer, self._step)
+            if accumulation_steps > 1:
+                self.recorded.give_up("accumulation_steps > 1: a group of batches is no one step")
         self.steps = 0
         self.epochs = 0
         self.nonfinite_step: int | None = None
@@ -92,15 +101,24 @@ class Stepper:
         NonFiniteError
             As ``on_nan`` and ``check_every`` want it.
         """
-        if not self.group.batches:
-            self.optimizer.zero_grad()
-        with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
-            if self.group.every == 1:
-                loss, output = forward_backward(self.model, self.loss_fn, x, y)
-                self._update(judged(loss))
-            else:
+        if self.group.every > 1:
+            if not self.group.batches:
+                self.optimizer.zero_grad()
+            with as_one_call(*(x if isinstance(x, tuple) else (x,))):
                 loss, output = self._accumulate(x, y)
+        else:
+            step = self._step if self.recorded is None else self.recorded.run
+            loss, output = step(x, y)
+            self._count_update()
         self._look_if_due(loss)
+        return loss, output
+
+    def _step(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """Do what a step does on the device; all of it, for it may be recorded."""
+        self.optimizer.zero_grad()
+        with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
+            loss, output = forward_backward(self.model, self.loss_fn, x, y)
+            self._update(judged(loss))
         return loss, output
 
     def finish_group(self) -> None:
@@ -163,12 +181,15 @@ class Stepper:
         loss = self.group.loss
         self.group.reset()
         self._update(loss)
+        self._count_update()
 
     def _update(self, loss: Any) -> None:
         if self.clip_norm is not None:
             loss = self._clip(loss, self.clip_norm)
         self.optimizer.step(loss=loss)
         withhold_updates(self.optimizer.last_finite)
+
+    def _count_update(self) -> None:
         self.steps += 1
         if self.scheduler is not None:
             self.scheduler.step()

@@ -73,9 +73,11 @@ class GraphRecorder:
         with self.device.activate():
             outer = cupy.cuda.get_current_stream()
             self.stream.wait_event(outer.record())
-            with cupy.cuda.using_allocator(self.pool.malloc), self.stream:
-                yield
-            outer.wait_event(self.stream.record())
+            try:
+                with cupy.cuda.using_allocator(self.pool.malloc), self.stream:
+                    yield
+            finally:
+                outer.wait_event(self.stream.record())
 
 
 def _explain(error: Exception) -> CaptureError:

@@ -197,6 +197,8 @@ def _remarks(run: Run, stop: StopRequest) -> list[str]:
     skipped = sum(row.skipped_steps for row in trainer.history)
     if skipped:
         lines.append(f"skipped   {skipped} updates whose loss or gradient was NaN or infinite")
+    if trainer.recorded is not None:
+        lines.append(f"graph     {trainer.recorded.describe()}")
     if not _is_complete(run):
         why = f"by {stop.name}"
         if trainer.nonfinite_step is not None:

@@ -75,6 +75,13 @@ class RecordedStep:
         self._last_form: Form | None = None
         self._updated: list[Parameter] = []
 
+    def describe(self) -> str:
+        """Say in a few words what came of it."""
+        if self.reason is not None:
+            return f"steps ran one by one: {self.reason}"
+        total = self.replays + self.ordinary_steps
+        return f"{self.replays} of {total} steps were replayed"
+
     def give_up(self, reason: str) -> None:
         """Run ordinary steps from here on, and say why."""
         self._forget()

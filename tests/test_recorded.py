@@ -1,11 +1,13 @@
 """Recorded steps: what a capture refuses, and that replays give the bits of ordinary steps."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import call
 
 import xbackprop as xb
 from xbackprop.backend import device
@@ -558,3 +560,24 @@ def test_a_batch_that_is_refused_changes_no_count(xb_device: Device) -> None:
     with pytest.raises(ValueError, match="features"):
         trainer.step(np.ones((4, 7), np.float32), batches[0][1])
     assert (everything(trainer), trainer.optimizer.calls) == before
+
+
+# --- the command line ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [("fake", "graph     3 of 6 steps were replayed"),
+     ("cpu", "graph     steps ran one by one: device cpu cannot record")],
+)  # fmt: skip
+def test_the_command_says_what_came_of_it(
+    device: str, words: str, capsys: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call(
+        capsys, "train", "--graph", "--epochs", "1", "--batch-size", "240", "--device", device,
+        "--out", "run",
+    )  # fmt: skip
+    assert code == 0
+    assert words in out
+    assert "--graph" in json.loads((tmp_path / "run" / "config.json").read_text())["command"]

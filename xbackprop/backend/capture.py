@@ -48,6 +48,15 @@ class Recorder(Protocol):
 def open_recorder(device: Device) -> Recorder:
     """Return a recorder for a device.
 
+    Parameters
+    ----------
+    device : Device
+        Where it records.
+
+    Returns
+    -------
+    Recorder
+
     Raises
     ------
     CaptureError

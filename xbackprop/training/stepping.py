@@ -54,8 +54,8 @@ class Stepper:
         on_nan: str,
         check_every: int | None,
         clip_norm: float | None = None,
-        scheduler: Any = None,
         graph: bool = False,
+        scheduler: Any = None,
     ) -> None:
         for name, number in (
             ("check_every", 1 if check_every is None else check_every),

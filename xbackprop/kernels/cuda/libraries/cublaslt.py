@@ -42,6 +42,11 @@ def is_available() -> bool:
 def run(problem: Problem) -> None:
     """Start the product on the current stream, which may be capturing.
 
+    Parameters
+    ----------
+    problem : Problem
+        The factors, and where the result goes.
+
     Raises
     ------
     CaptureError

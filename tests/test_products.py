@@ -185,11 +185,17 @@ def test_op_is_the_product_on_every_device(xb_device: Device) -> None:
         np.testing.assert_array_equal(xb.to_host(received), a @ b)
 
 
-def test_half_precision_is_rounded_once(xb_device: Device) -> None:
-    a, b = (RNG.normal(size=shape).astype(np.float16) for shape in ((3, 400), (400, 2)))
+@pytest.mark.parametrize("lead", [(), (2,)])
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_precision_is_rounded_once(
+    name: str, lead: tuple[int, ...], xb_device: Device
+) -> None:
+    if name == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    a, b = (RNG.integers(-9, 9, size=(*lead, *s)).astype(name) for s in ((3, 4000), (4000, 2)))
     received = product(*(xb.asarray(x, device=xb_device) for x in (a, b)))
-    expected = (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32).astype(np.float16)
-    assert received.dtype == np.float16
+    expected = (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32).astype(name)
+    assert received.dtype == expected.dtype
     np.testing.assert_array_equal(xb.to_host(received), expected)
 
 

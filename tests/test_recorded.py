@@ -248,7 +248,12 @@ def compare(
             losses.append(trainer.step(x, y))
             between(trainer, number)
         outcomes.append(
-            ([xb.to_host(loss).tobytes() for loss in losses], everything(trainer), trainer.steps)
+            (
+                [xb.to_host(loss).tobytes() for loss in losses],
+                everything(trainer),
+                trainer.steps,
+                trainer.optimizer.calls,
+            )
         )
     assert outcomes[0] == outcomes[1]
     return trainer.recorded
@@ -441,8 +446,63 @@ def test_bad_batches_are_handled_by_the_recording(on_nan: str, xb_device: Device
 
 
 @on_fake
-def test_clipping_is_recorded(xb_device: Device) -> None:
-    assert compare(clip_norm=0.05).replays == 8 - WARM_UP_STEPS
+@pytest.mark.parametrize("kind", ["mlp", "gpt"])
+def test_clipping_is_recorded(kind: str, xb_device: Device) -> None:
+    assert compare(kind, clip_norm=0.05).replays == 8 - WARM_UP_STEPS
+
+
+@on_fake
+def test_gradients_that_were_forgotten_are_there_again(xb_device: Device) -> None:
+    def change(trainer: xb.Trainer, step: int) -> None:
+        assert trainer.model[0].weight.grad is not None
+        trainer.optimizer.zero_grad()
+
+    assert compare(between=change).recordings == 1
+
+
+@on_fake
+def test_parameters_that_move_apart_are_recorded(
+    xb_device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sometimes(nn.Module):
+        """Has a part that only training with `on` reaches."""
+
+        def __init__(self, rng: Any = None) -> None:
+            self.first, self.second = (nn.Linear(6, 3, rng=rng) for _ in range(2))
+            self.on = True
+
+        def forward(self, x: Any) -> Any:
+            layer = self.second if self.on else self.first
+            output, saved = layer.forward(x)
+            return output, (layer, saved)
+
+        def backward(self, grad_output: Any, saved: Any, *, input_grad: bool = True) -> Any:
+            layer, saved = saved
+            return layer.backward(grad_output, saved, input_grad=input_grad)
+
+    def change(trainer: xb.Trainer, step: int) -> None:
+        trainer.model.on = step // 4 % 2 == 0
+
+    monkeypatch.setitem(MODELS, "mlp", lambda: (Sometimes(rng=0), nn.CrossEntropyLoss()))
+    for optimizer in ("Adam", "NAdam"):
+        batches = batches_for("mlp", 12)
+        recorded = compare(batches=batches, between=change, optimizer=optimizer)
+        assert (recorded.recordings, recorded.reason) == (3, None)
+
+
+@on_fake
+def test_a_layer_outside_of_the_optimizer_may_thaw(xb_device: Device) -> None:
+    grads = []
+    for graph in (False, True):
+        model, loss_fn = make_mlp()
+        model[0].weight.requires_grad = False
+        optimizer = xb.optim.SGD(model[4].parameters())
+        trainer = xb.Trainer(model, loss_fn, optimizer, graph=graph)
+        for number, (x, y) in enumerate(batches_for("mlp", 6)):
+            model[0].weight.requires_grad = number > 3
+            trainer.step(x, y)
+        grads.append(xb.to_host(model[0].weight.grad).tobytes())
+    assert grads[0] == grads[1]
 
 
 @on_fake

@@ -1,17 +1,15 @@
 """What becomes of the state that a call updates, when the batch turns out to be no good."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from xbackprop.backend.array_module import Array, get_array_module, is_device_array
-from xbackprop.backend.capture import is_recording
 from xbackprop.module.frame import current_frame
 from xbackprop.module.parameter import Parameter
+from xbackprop.ops.joining import join
 
 if TYPE_CHECKING:
     from xbackprop.module.base import Module
-
-_MOST_RECORDED = 8  # arrays in one join
 
 Update = tuple[tuple[int, str], "Module | Parameter", str, Array, Array]
 
@@ -34,17 +32,9 @@ def updates_stay_finite() -> Any:
     if not pairs:
         return True
     xp = get_array_module(pairs[0][0])
-    new, old = (_joined(xp, arrays) for arrays in zip(*pairs, strict=True))  # fewer kernels
+    new, old = (join(arrays) for arrays in zip(*pairs, strict=True))  # fewer kernels
     finite = (xp.isfinite(new) | ~xp.isfinite(old)).all()
     return finite if is_device_array(finite) else bool(finite)
-
-
-def _joined(xp: Any, arrays: Sequence[Array]) -> Array:
-    """Join flat arrays; in a recorded step a few at a time, since CuPy uploads many addresses."""
-    while is_recording() and len(arrays) > _MOST_RECORDED:
-        parts = range(0, len(arrays), _MOST_RECORDED)
-        arrays = [xp.concatenate(arrays[i : i + _MOST_RECORDED]) for i in parts]
-    return xp.concatenate(arrays)
 
 
 def withhold_updates(finite: Any) -> None:

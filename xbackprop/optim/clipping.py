@@ -9,6 +9,7 @@ from xbackprop.backend.array_module import Array, is_array
 from xbackprop.backend.device import device_of, resolve_device
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
+from xbackprop.ops.joining import join
 from xbackprop.ops.norms import sum_of_squares
 
 Parameters = Parameter | Iterable[Parameter]
@@ -108,7 +109,7 @@ def get_total_norm(
         with place.activate():
             xp = place.xp
             total = _norm(
-                xp.stack([xp.asarray(to_device(norm, place)) for norm in norms]), norm_type
+                join([xp.asarray(to_device(norm, place)).reshape(1) for norm in norms]), norm_type
             )
     if error_if_nonfinite and not math.isfinite(float(to_host(total))):
         raise RuntimeError(

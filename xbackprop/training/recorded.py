@@ -136,9 +136,9 @@ class RecordedStep:
         if self._recorder is None:
             self._recorder = open_recorder(device_of(y))
         if self._warmed < WARM_UP_STEPS:
+            result: tuple[Array, Array] = self._recorder.warm_up(lambda: self.step(x, y))
             self._warmed += 1
             self.ordinary_steps += 1
-            result: tuple[Array, Array] = self._recorder.warm_up(lambda: self.step(x, y))
             return result
         self._record(self._recorder, x, y)
         return self._replay(x, y, is_counted=True)

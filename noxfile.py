@@ -25,6 +25,9 @@ PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1")}
 TORCH = "torch==2.13.0"  # what names, layouts and numbers are compared with
 
+# NVRTC, and CuPy, which calls it here as on a GPU: registers differ between releases of NVRTC.
+CUDA_COMPILERS = ("cupy-cuda13x==14.*", "nvidia-cuda-nvrtc==13.0.*", "ml_dtypes>=0.4")
+
 # pip as the installer: machines that keep PyTorch's large wheel in a folder tell pip about it, and
 # uv does not read pip's settings. Kept between runs, because PyTorch takes minutes to install.
 torch_session = nox.session(venv_backend="virtualenv", reuse_venv=True)
@@ -130,6 +133,16 @@ def gpu_less_cupy(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or targets))
 
 
+@nox.session
+def cuda_compile(session: nox.Session) -> None:
+    """Compile every CUDA kernel for every architecture, and hold its registers against a table.
+
+    Without a driver and without the CUDA toolkit. `-- --write` writes the table.
+    """
+    session.install(".", *CUDA_COMPILERS)
+    session.run("python", "-m", "cuda_compile", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 @torch_session
 def torch_parity(session: nox.Session) -> None:
     """Compare every layer, loss, optimizer and schedule with PyTorch, and count by module.
@@ -196,9 +209,14 @@ def accuracy(session: nox.Session) -> None:
 
 @torch_session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks, or those named: `nox -s bench -- two_two_one`."""
-    session.install(".[cli]", TORCH)
-    scripts = sorted(Path("benchmarks").glob("*.py"))
-    runnable = [path.stem for path in scripts if "__main__" in path.read_text(encoding="utf-8")]
-    for name in session.posargs or runnable:
-        session.run("python", os.path.join("benchmarks", f"{name}.py"))
+    """Time every workload beside its peers, or those named: `nox -s bench -- w2_mlp`.
+
+    Takes half an hour on an idle machine; writes the tables of benchmarks/README.md.
+    """
+    peers = ("jax", "optax", "scikit-learn", "thinc")
+    session.install(".[cli]", TORCH, *peers)
+    folder = Path("benchmarks")
+    scripts = session.posargs or sorted(path.stem for path in folder.glob("w[0-9]*.py"))
+    for name in scripts:
+        session.run("python", str(folder / f"{name}.py"), "--out", str(folder / "results"))
+    session.run("python", str(folder / "table.py"), env={"PYTHONPATH": "tests"})

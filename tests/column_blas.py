@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 DTYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float64), 2: np.dtype(np.float16)}
-COMPUTE = {68: np.dtype(np.float32), 70: np.dtype(np.float64)}
+COMPUTE = {68: np.dtype(np.float32), 70: np.dtype(np.float64), 77: np.dtype(np.float32)}
 
 
 class Pointed:
@@ -40,6 +40,7 @@ class Cublas:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.computed: set[int] = set()
 
     def gemmEx(
         self, handle: int, transa: int, transb: int, m: int, n: int, k: int, alpha: int,
@@ -62,7 +63,8 @@ class Cublas:
             width = DTYPES[atype].itemsize * number
             self.multiply(
                 transa, transb, m, n, k, alpha, a + stride_a * width, atype, lda,
-                b + stride_b * width, btype, ldb, beta, c + stride_c * width, ctype, ldc, compute,
+                b + stride_b * width, btype, ldb, beta,
+                c + stride_c * DTYPES[ctype].itemsize * number, ctype, ldc, compute,
             )  # fmt: skip
 
     def multiply(
@@ -71,6 +73,7 @@ class Cublas:
         c: int, ctype: int, ldc: int, compute: int,
     ) -> None:  # fmt: skip
         accumulator = COMPUTE[compute]
+        self.computed.add(compute)
         assert at(alpha, 1, accumulator)[0] == 1
         assert at(beta, 1, accumulator)[0] == 0
         first = by_columns(a, *((k, m) if transa else (m, k)), lda, DTYPES[atype])
@@ -151,9 +154,10 @@ class CublasLt:
         assert stored == tuple((x["rows"], x["columns"]) for x in (first, second))
         for number in range(output.get(5, 1)):
             width = DTYPES[first["kind"]].itemsize * number
+            to = DTYPES[output["kind"]].itemsize * number
             self.cublas.multiply(
                 about[3], about[4], m, n, k, alpha,
                 a + first.get(6, 0) * width, first["kind"], first["leading"],
                 b + second.get(6, 0) * width, second["kind"], second["leading"], beta,
-                d + output.get(6, 0) * width, output["kind"], output["leading"], about["compute"],
+                d + output.get(6, 0) * to, output["kind"], output["leading"], about["compute"],
             )  # fmt: skip

@@ -12,7 +12,6 @@ import pytest
 from xbackprop.backend.capture import CaptureError, captured_device, is_recording, open_recorder
 from xbackprop.backend.cuda_graph import GraphRecorder
 from xbackprop.backend.device import Device
-from xbackprop.kernels.cuda.ops import norms
 
 CUDA = Device("cuda", 1)
 
@@ -154,23 +153,3 @@ def test_other_errors_stay_what_they_are(cuda: Cuda) -> None:
     with pytest.raises(ValueError, match="of the user"):
         open_recorder(CUDA).capture(lambda: (_ for _ in ()).throw(ValueError("of the user")), [])
     assert cuda.diary[-3:] == ["end", *BACK_IN_ORDER]
-
-
-def test_sums_of_squares_are_one_reduction(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tuple[str, ...]] = []
-
-    def reduction(*words: str) -> Any:
-        made.append(words)
-        return lambda x: (x * x).sum()
-
-    cupy = types.ModuleType("cupy")
-    cupy.__dict__["ReductionKernel"] = reduction
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    norms._compiled.cache_clear()
-    try:
-        assert norms.sum_of_squares(np.arange(4.0)) == 14
-        assert norms.sum_of_squares(np.arange(3.0)) == 5
-    finally:
-        norms._compiled.cache_clear()
-    (words,) = made
-    assert words[2:6] == ("x * x", "a + b", "total = a", "0")

@@ -76,8 +76,13 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cublas, CublasL
     )
     cupy = types.ModuleType("cupy")
     cupy.__dict__.update(cuda=cuda, empty=lambda size, dtype: Pointed(np.empty(size, dtype)))
+    core = types.ModuleType("cupy._core")
+    core.__dict__["_routines_linalg"] = types.SimpleNamespace(
+        COMPUTE_TYPE_TF32=4, get_compute_type=lambda dtype: 0
+    )
     modules = {
         "cupy": cupy,
+        "cupy._core": core,
         "cupy.cuda": cuda,
         "cupy_backends": types.ModuleType("cupy_backends"),
         "cupy_backends.cuda": types.ModuleType("cupy_backends.cuda"),
@@ -95,8 +100,8 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cublas, CublasL
         cache.cache_clear()
 
 
-def run(library: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    problem = lay_out(a, b)
+def run(library: str, a: np.ndarray, b: np.ndarray, dtype: Any = None) -> np.ndarray:
+    problem = lay_out(a, b, dtype)
     pointed = Problem(problem.geometry, *map(Pointed, problem[1:]))
     {"cublas": cublas, "cublaslt": cublaslt}[library].run(pointed)
     output: np.ndarray = problem.output
@@ -116,6 +121,30 @@ def test_libraries_give_the_product(
     if library == "cublas":
         batch = np.prod(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]))
         assert libraries[0].calls == ["gemmEx" if batch == 1 else "gemmStridedBatchedEx"]
+
+
+@each_library
+@pytest.mark.parametrize("name", FACTORS)
+def test_libraries_leave_sums_of_halves_in_float32(
+    name: str, library: str, libraries: tuple[Cublas, CublasLt]
+) -> None:
+    a, b = ((make() + 1 / 512).astype(np.float16, order="K") for make in FACTORS[name])
+    received = run(library, a, b, np.float32)
+    assert received.dtype == np.float32
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    np.testing.assert_allclose(received, expected, rtol=1e-6, atol=1e-6)
+
+
+@each_library
+def test_products_follow_the_choice_of_tf32(
+    library: str, libraries: tuple[Cublas, CublasLt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(library, numbers(2, 3), numbers(3, 2))
+    products = sys.modules["cupy._core"]._routines_linalg
+    monkeypatch.setattr(products, "get_compute_type", lambda dtype: products.COMPUTE_TYPE_TF32)
+    for dtype in (np.float32, np.float16, np.float64):
+        run(library, numbers(2, 3).astype(dtype), numbers(3, 2).astype(dtype))
+    assert libraries[0].computed == {68, 70, 77}
 
 
 @pytest.mark.parametrize("name", FACTORS)
@@ -168,14 +197,23 @@ def test_without_nvmath_a_recorded_product_says_what_to_install(
 )  # fmt: skip
 def test_kernel_serves_matrices_that_are_not_empty(a: Any, b: Any, is_served: bool) -> None:
     first, second = (ArraySpec(shape, np.dtype(np.float16)) for shape in (a, b))
-    assert kernels.can_serve(first, second) is is_served
-    assert not kernels.can_serve(first, second._replace(dtype=np.dtype(np.float32)))
-    assert not kernels.can_serve(*(x._replace(dtype=np.dtype(np.int64)) for x in (first, second)))
+    assert kernels.can_multiply(first, second) is is_served
+    assert not kernels.can_multiply(first, second._replace(dtype=np.dtype(np.float32)))
+    assert not kernels.can_multiply(
+        *(x._replace(dtype=np.dtype(np.int64)) for x in (first, second))
+    )
+    for dtype in (np.float16, np.float32):
+        assert kernels.can_multiply(first, second, np.dtype(dtype)) is is_served
+    assert not kernels.can_multiply(first, second, np.dtype(np.float64))
+    wide = (x._replace(dtype=np.dtype(np.float32)) for x in (first, second))
+    assert not kernels.can_multiply(*wide, np.dtype(np.float16))
 
 
 def test_kernel_counts_bytes() -> None:
     a, b = ArraySpec((6, 2, 3), np.dtype(np.float16)), ArraySpec((3, 4), np.dtype(np.float16))
-    assert kernels.count_bytes(a, b) == 2 * (6 * 2 * 3 + 3 * 4 + 6 * 2 * 4)
+    assert kernels.count_product_bytes(a, b) == 2 * (6 * 2 * 3 + 3 * 4 + 6 * 2 * 4)
+    wide = kernels.count_product_bytes(a, b, np.dtype(np.float32))
+    assert wide == 2 * (6 * 2 * 3 + 3 * 4) + 4 * 6 * 2 * 4
 
 
 def test_op_is_the_product_on_every_device(xb_device: Device) -> None:
@@ -202,7 +240,13 @@ def test_half_precision_is_rounded_once(
 @pytest.mark.parametrize("xb_device", ["fake"], indirect=True)
 def test_linear_books_its_launches(xb_device: Device) -> None:
     x, weight, bias = (xb.asarray(numbers(*s)) for s in ((2, 3), (4, 3), (4,)))
+    many, grad = xb.asarray(numbers(200, 3)), xb.asarray(numbers(200, 4))
+    low, low_weight, low_grad = (array.astype(np.float16) for array in (many, weight, grad))
     for call, launches in (
+        (lambda: linear_backward(grad, many, weight), 2 + 2),  # several blocks share a column
+        (lambda: linear_backward(low_grad, low, low_weight), 2 + 2),
+        (lambda: linear_backward(grad, low, low_weight), 2 * 2 + 2),  # the gradient is rounded
+        (lambda: linear_forward(x, low_weight, None), 2),
         (lambda: linear_forward(x, weight, bias), 2),
         (lambda: linear_forward(x, weight, None), 1),
         (lambda: linear_backward(x.dot(weight.T), x, weight), 4),
@@ -211,6 +255,22 @@ def test_linear_books_its_launches(xb_device: Device) -> None:
         with xb.transfer_log() as log:
             call()
         assert log.launches == launches
+
+
+def test_linear_kernels_in_half_precision_are_their_references() -> None:
+    rows = 3000  # whose sum stops at 2048 in float16
+    x, weight, bias = np.ones((rows, 3)), numbers(4, 3), numbers(4)
+    low = [array.astype(np.float16) for array in (x, weight, bias)]
+    output, saved = linear_kernels.linear_forward(*low)
+    assert output.dtype == np.float16
+    np.testing.assert_array_equal(output, linear_forward.reference(*low)[0])
+    grads = linear_kernels.linear_backward(np.ones((rows, 4), np.float16), *saved)
+    assert [grad.dtype.name for grad in grads] == ["float16", "float16", "float32"]
+    for received, wanted in zip(
+        grads, linear_backward.reference(np.ones((rows, 4), np.float16), *saved), strict=True
+    ):
+        np.testing.assert_array_equal(received, wanted)
+    np.testing.assert_array_equal(grads[2], rows)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (4, 2, 3)])

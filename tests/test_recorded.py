@@ -1,5 +1,7 @@
 """Recorded steps: what a capture refuses, and that replays give the bits of ordinary steps."""
 
+import importlib.util
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from xbackprop.backend.capture import CaptureError, is_recording, open_recorder
 from xbackprop.backend.device import Device
 from xbackprop.dispatch import op
 from xbackprop.ops.matmul import product
-from xbackprop.ops.norms import sum_of_squares
+from xbackprop.optim.norms import sums_of_squares
 from xbackprop.training.recorded import MOST_RECORDINGS, WARM_UP_STEPS
 
 nn = xb.nn
@@ -109,7 +111,8 @@ def test_what_may_be_recorded(x: Any) -> None:
     def allowed() -> tuple[Any, ...]:
         joined = xp.concatenate([x] * 8)
         return (
-            served_dot(x), product(x, x.T), sum_of_squares(x), joined[xp.argsort(joined[:, 0])],
+            served_dot(x), product(x, x.T), sums_of_squares(x, x[0]),
+            joined[xp.argsort(joined[:, 0])],
             xp.where(x > 2, x, 0).sum(axis=0), xp.full((2,), 3.0), xp.arange(3), x[1],
         )  # fmt: skip
 
@@ -230,6 +233,8 @@ def everything(trainer: xb.Trainer) -> dict[str, bytes]:
     state = {**trainer.model.state_dict(), **trainer.model.extra_state()}
     of_optimizer = trainer.optimizer.state_dict()["state"]
     state |= {f"{i}.{name}": x for i, entry in of_optimizer.items() for name, x in entry.items()}
+    if trainer.scaler is not None:
+        state |= trainer.scaler.state_dict()
     return {name: np.asarray(array).tobytes() for name, array in state.items()}
 
 
@@ -270,6 +275,77 @@ def test_replays_have_the_bits_of_ordinary_steps(kind: str, xb_device: Device) -
     assert recorded.reason is None
     assert (recorded.ordinary_steps, recorded.recordings) == (WARM_UP_STEPS, 1)
     assert recorded.replays == 8 - WARM_UP_STEPS
+
+
+HALVES = [
+    "float16", pytest.param("bfloat16", marks=pytest.mark.skipif(
+        importlib.util.find_spec("ml_dtypes") is None, reason="bfloat16 needs ml_dtypes")),
+]  # fmt: skip
+
+
+@on_fakes
+@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("kind", MODELS)
+def test_half_precision_is_recorded(kind: str, precision: str, xb_device: Device) -> None:
+    recorded = compare(kind, precision=precision, schedule=halving, clip_norm=1.0)
+    assert (recorded.reason, recorded.replays) == (None, 8 - WARM_UP_STEPS)
+
+
+@on_fake
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "RMSprop", "Adafactor"])
+def test_half_copies_follow_a_replay(optimizer: str, xb_device: Device) -> None:
+    trainer = make_trainer(optimizer=optimizer, precision="float16", graph=True)
+    for x, y in batches_for("mlp", 5):
+        trainer.step(x, y)
+        for parameter in trainer.model.parameters():
+            master, value = xb.to_host(parameter.data), xb.to_host(parameter.value)
+            np.testing.assert_array_equal(value, master.astype(value.dtype))
+    assert trainer.recorded is not None
+    assert trainer.recorded.replays == 5 - WARM_UP_STEPS
+
+
+@on_fakes
+def test_the_loss_scale_shrinks_and_grows_in_replays(xb_device: Device) -> None:
+    scales = []
+    for graph in (False, True):
+        trainer = make_trainer(precision="float16", graph=graph)
+        scaler = trainer.scaler
+        assert scaler is not None
+        scaler.load_state_dict(xb.GradScaler(2.0**24, growth_interval=3).state_dict())
+        told = []
+        for x, y in batches_for("mlp", 24):
+            trainer.step(x, y)
+            told.append((scaler.state_dict(), trainer.optimizer.calls))
+            if len(told) == 12:
+                told.append(trainer.stepper.count_skipped())
+        scales.append((told, trainer.stepper.count_skipped(), everything(trainer)))
+    assert scales[0] == scales[1]
+    assert trainer.recorded is not None
+    assert trainer.recorded.replays == 24 - WARM_UP_STEPS
+    seen = [entry[0]["scale"] for entry in told if isinstance(entry, tuple)]
+    changes = [after / before for before, after in itertools.pairwise(seen[WARM_UP_STEPS:])]
+    assert {0.5, 2.0} <= set(changes)
+
+
+@on_fake
+def test_another_loss_scale_makes_another_recording(xb_device: Device) -> None:
+    def change(trainer: xb.Trainer, step: int) -> None:
+        if step == 3:
+            assert trainer.scaler is not None
+            trainer.scaler.load_state_dict(xb.GradScaler(64.0).state_dict())
+
+    recorded = compare(precision="float16", between=change)
+    assert (recorded.recordings, recorded.reason) == (2, None)
+
+
+@on_fake
+def test_another_precision_makes_another_recording(xb_device: Device) -> None:
+    def change(trainer: xb.Trainer, step: int) -> None:
+        if step == 3:
+            xb.set_precision(trainer.model, "float16")
+
+    recorded = compare(between=change)
+    assert (recorded.recordings, recorded.reason) == (2, None)
 
 
 OPTIMIZERS = [

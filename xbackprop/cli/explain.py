@@ -12,6 +12,7 @@ from xbackprop import nn, optim
 from xbackprop.backend.device import use_device
 from xbackprop.cli.devices import choose_device
 from xbackprop.cli.errors import CommandError
+from xbackprop.cli.explain_model import explain_model, make_loss
 from xbackprop.cli.explain_options import ExplainOptions
 from xbackprop.observe import Explanation, explain
 
@@ -42,9 +43,12 @@ def run_explain(options: ExplainOptions) -> int:
     """
     choice = choose_device(options.device)
     with use_device(choice.device):
+        if options.model is not None:
+            sys.stdout.write(explain_model(options) + "\n")
+            return 0
         x, y, layers = _sample(options)
         model = _make_model(options, layers)
-        loss = _make_loss(options)
+        loss = make_loss(options.loss, options.output)
         optimizer = _make_optimizer(options, model)
         told = [explain(model, loss, x, y, optimizer) for _ in range(options.steps)]
     sys.stdout.write(_printed(told, options))
@@ -138,13 +142,6 @@ def _as_array(key: str, values: dict[str, Any], shape: tuple[int, ...]) -> np.nd
     except (TypeError, ValueError):
         got = "something else"
     raise CommandError(f"--weights: expected {key} as nested lists of shape {shape}; got {got}")
-
-
-def _make_loss(options: ExplainOptions) -> nn.Module:
-    if options.loss == "bce":
-        return nn.BCELoss() if options.output == "sigmoid" else nn.BCEWithLogitsLoss()
-    losses = {"mse": nn.MSELoss, "cross_entropy": nn.CrossEntropyLoss}
-    return losses.get(options.loss, nn.HalfSquaredError)()
 
 
 def _make_optimizer(options: ExplainOptions, model: nn.Module) -> optim.Optimizer:

@@ -16,19 +16,23 @@ OUTPUTS = ("linear", "sigmoid")
 LOSSES = ("half_squared", "mse", "bce", "cross_entropy")
 OPTIMIZERS = ("sgd", "momentum", "adam")
 FORMATS = ("text", "markdown", "latex", "json")
+OF_BARE_MODEL = ("inputs", "target", "loss")  # with a model file that belongs to no run
 _MOST_WEIGHTS = 200  # beyond that nobody reads every number
 
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """A request; the defaults are the lesson of 2 inputs, 2 hidden units and 1 output."""
+    """A request; the defaults are the lesson of 2 inputs, 2 hidden units and 1 output.
+
+    With ``model`` it is a trained network instead, on one sample of its data.
+    """
 
     inputs: tuple[float, ...] | None = None
     target: tuple[float, ...] | None = None
     lr: float = 0.5
     hidden: str = "sigmoid"
     output: str = "linear"
-    loss: str = "half_squared"
+    loss: str | None = "half_squared"  # None, with a model: that of its run
     optimizer: str = "sgd"
     layers: tuple[int, ...] | None = None
     weights: str | None = None
@@ -37,6 +41,8 @@ class ExplainOptions:
     format: str = "text"
     lang: str = "en"
     device: str | None = None
+    model: str | None = None
+    sample: int | None = None
 
 
 def read_explain_options(words: Sequence[str]) -> ExplainOptions:
@@ -56,7 +62,10 @@ def read_explain_options(words: Sequence[str]) -> ExplainOptions:
     CommandError
         For what is unknown or does not fit together.
     """
-    given = vars(_parser().read(words))
+    given = vars(_parser().read(_joined(words)))
+    _refuse_meaningless(given)
+    if "model" in given:
+        given.setdefault("loss", None)
     options = ExplainOptions(**{"lang": _language_of_locale(), **given})
     if options.weights is not None and options.seed is not None:
         raise CommandError("--weights and --seed: expected one of them; got both")
@@ -69,6 +78,33 @@ def read_explain_options(words: Sequence[str]) -> ExplainOptions:
                 f"got {count}"
             )
     return options
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Join ``--inputs`` with numbers that begin with a minus, which would pass for an option."""
+    joined: list[str] = []
+    for word in words:
+        is_number = (word[:1] == "-" and word[1:2].isdecimal()) or word[:2] == "-."
+        if is_number and joined and joined[-1] in ("--inputs", "--target"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _refuse_meaningless(given: dict[str, object]) -> None:
+    """Refuse what says nothing about a trained model, or needs one."""
+    if "model" not in given:
+        if "sample" in given:
+            raise CommandError("--sample: is a sample of a run. Add --model RUN")
+        return
+    allowed = ("model", "sample", *OF_BARE_MODEL, "format", "lang", "device")
+    for name in given:
+        if name not in allowed:
+            raise CommandError(
+                f"--{name}: means nothing with --model, which is a trained network. Beside it "
+                f"there may be {', '.join(f'--{key}' for key in allowed[1:])}"
+            )
 
 
 def _parser() -> LineParser:
@@ -96,6 +132,17 @@ def _parser() -> LineParser:
     add("--weights", metavar="FILE", help="JSON with W1, b1, W2, b2, ... as nested lists")
     add("--seed", type=whole_number(0), metavar="N", help="draw the weights")
     add("--steps", type=whole_number(1), metavar="N", help="repeat (default 1)")
+    trained = parser.add_argument_group("a trained model, layer by layer")
+    trained.add_argument(
+        "--model", metavar="RUN",
+        help="the folder of a run of `xbackprop train`, or a model file: shapes, norms and "
+        "largest contributions of each layer; a file without its run needs --inputs, --target "
+        "and --loss",
+    )  # fmt: skip
+    trained.add_argument(
+        "--sample", type=whole_number(0), metavar="N",
+        help="of the run's test part, counted from 0 (default 0)",
+    )  # fmt: skip
     add("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or fake")
     return parser
 

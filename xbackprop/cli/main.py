@@ -96,9 +96,56 @@ def _explain(words: list[str]) -> int:
     return run_explain(options)
 
 
+def _gradcheck(words: list[str]) -> int:
+    from xbackprop.cli.gradcheck_options import read_gradcheck_options
+
+    options = read_gradcheck_options(words)
+    from xbackprop.cli.gradcheck import run_gradcheck
+
+    return run_gradcheck(options)
+
+
+def _parity(words: list[str]) -> int:
+    from xbackprop.cli.parity_options import read_parity_options
+
+    options = read_parity_options(words)
+    from xbackprop.cli.parity import run_parity
+
+    return run_parity(options)
+
+
+def _predict(words: list[str]) -> int:
+    from xbackprop.cli.use_options import read_use_options
+
+    options = read_use_options("predict", words)
+    from xbackprop.cli.predict import run_predict
+
+    return run_predict(options)
+
+
+def _evaluate(words: list[str]) -> int:
+    from xbackprop.cli.use_options import read_use_options
+
+    options = read_use_options("evaluate", words)
+    from xbackprop.cli.evaluate import run_evaluate
+
+    return run_evaluate(options)
+
+
+def _export(words: list[str]) -> int:
+    from xbackprop.cli.export import read_export_options, run_export
+
+    return run_export(read_export_options(words))
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
+    "predict": _predict,
+    "evaluate": _evaluate,
+    "export": _export,
     "explain": _explain,
+    "gradcheck": _gradcheck,
+    "parity": _parity,
     "doctor": _doctor,
 }
 
@@ -109,7 +156,12 @@ def _top_parser() -> LineParser:
         "Neural networks with hand-written backward passes, on a CPU or a GPU.",
         "commands:\n"
         "  train            train a network on images, on texts, or on a table of yours\n"
+        "  predict          predict the target of each row of a table\n"
+        "  evaluate         compare predictions with the target that a table has\n"
+        "  export           write a trained network for ONNX, or for NumPy alone\n"
         "  explain          show backpropagation on one sample, with all its numbers\n"
+        "  gradcheck        compare every layer's backward with central differences\n"
+        "  parity           compare devices and precisions op by op\n"
         "  doctor           say which device is used and why, and what keeps CUDA from working\n"
         "\n"
         "`xbackprop train --help` lists what can be chosen.",

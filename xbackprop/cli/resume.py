@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from xbackprop.backend.device import DeviceChoice
+from xbackprop.cli.datasets import find_change
 from xbackprop.cli.errors import FAILED, CommandError
 from xbackprop.cli.options import TrainOptions
 from xbackprop.cli.run import Run, build_run, make_config
@@ -62,13 +63,12 @@ def resume_run(options: TrainOptions, choice: DeviceChoice, split: Split) -> tup
 def _check_data(saved: Any, here: dict[str, Any], path: str) -> None:
     if not isinstance(saved, dict):
         raise CommandError("--resume: config.json does not say which data the run has")
-    # A file may have moved, so its name does not count; its bytes do.
-    for key in ("training_samples", "test_samples", "sample_shape", "classes", "sha256"):
-        if saved.get(key) != here.get(key):
-            raise CommandError(
-                f"--resume: {path} is not the data of this run, or has changed: {key} was "
-                f"{saved.get(key)}, and is {here.get(key)}. --data FILE says where they are now"
-            )
+    changed = find_change(saved, here)
+    if changed:
+        raise CommandError(
+            f"--resume: {path} is not the data of this run, or has changed: {changed}. "
+            "--data FILE says where they are now"
+        )
 
 
 def _compare_versions(saved: Any, here: dict[str, str]) -> list[str]:

@@ -129,13 +129,15 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     _write_whole(folder / CONFIG, json.dumps(config, indent=2, allow_nan=False) + "\n")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, asked_by: str = "--resume") -> dict[str, Any]:
     """Read what :func:`write_config` wrote.
 
     Parameters
     ----------
     folder : Path
         The run folder.
+    asked_by : str
+        The option that named it, for messages.
 
     Returns
     -------
@@ -151,11 +153,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         what = "no such folder" if not folder.is_dir() else f"holds no run: it has no {CONFIG}"
-        raise CommandError(f"--resume: {folder}: {what}") from None
+        raise CommandError(f"{asked_by}: {folder}: {what}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise CommandError(f"--resume: {path}: cannot be read ({error})") from error
+        raise CommandError(f"{asked_by}: {path}: cannot be read ({error})") from error
     if not isinstance(config, dict):
-        raise CommandError(f"--resume: {path}: does not describe a run")
+        raise CommandError(f"{asked_by}: {path}: does not describe a run")
     return config
 
 

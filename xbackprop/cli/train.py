@@ -25,8 +25,11 @@ from xbackprop.cli.run_folder import (
     writing,
 )
 from xbackprop.cli.samples import is_sample_due, sample_lines
+from xbackprop.observe import AnomalyError, detect_anomaly
 from xbackprop.training import EpochMetrics, NonFiniteError, save
 from xbackprop.training.progress import show_progress
+
+_NOT_WATCHED: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 
 
 @dataclass
@@ -136,7 +139,8 @@ def _fit(run: Run, stop: StopRequest) -> Outcome:
             outcome.failure = f"cannot write {error.filename}: {error.strerror or error}"
 
     started = time.perf_counter()
-    with MetricsFile(run.folder, trainer.history) as metrics, progress or contextlib.nullcontext():
+    watch = detect_anomaly(steps_done=trainer.steps) if options.detect_anomaly else _NOT_WATCHED
+    with MetricsFile(run.folder, trainer.history) as metrics, progress or _NOT_WATCHED, watch:
         try:
             trainer.fit(
                 run.inputs(run.split.x_train),
@@ -148,6 +152,8 @@ def _fit(run: Run, stop: StopRequest) -> Outcome:
                 on_batch=on_batch,
                 on_epoch=on_epoch,
             )
+        except AnomalyError as error:
+            outcome.failure = str(error)
         except NonFiniteError as error:
             what, _, _ = str(error).partition(" Lower the learning rate")
             outcome.failure = f"{what} Try an --lr below {options.lr:g}, or check the data"
@@ -172,7 +178,11 @@ def _counters(run: Run, outcome: Outcome) -> dict[str, Any]:
         "steps": run.trainer.steps,
         "status": "failed" if outcome.failure else status,
         "standardize": run.scaling_config(),
-        **({"tokenizer": split.tokenizer.config()} if isinstance(split, TextSplit) else {}),
+        **(
+            {"tokenizer": split.tokenizer.config()}
+            if isinstance(split, TextSplit)
+            else {"table": run.table_config()}
+        ),
     }
 
 
@@ -196,7 +206,10 @@ def _remarks(run: Run, stop: StopRequest) -> list[str]:
     lines = []
     skipped = sum(row.skipped_steps for row in trainer.history)
     if skipped:
-        lines.append(f"skipped   {skipped} updates whose loss or gradient was NaN or infinite")
+        why = "whose loss or gradient was NaN or infinite"
+        if trainer.scaler is not None and options.on_nan != "skip":
+            why = "whose gradients overflowed float16; the loss scale was lowered"
+        lines.append(f"skipped   {skipped} updates {why}")
     if trainer.recorded is not None:
         lines.append(f"graph     {trainer.recorded.describe()}")
     if not _is_complete(run):

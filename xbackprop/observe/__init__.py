@@ -5,10 +5,27 @@ import types
 from contextlib import AbstractContextManager
 
 from xbackprop import dispatch
+from xbackprop.observe.anomaly import AnomalyError, detect_anomaly
 from xbackprop.observe.explanation import Explanation
+from xbackprop.observe.layers.findings import Survey
+from xbackprop.observe.layers.survey import survey
 from xbackprop.observe.lesson import explain
+from xbackprop.observe.parity import OpParity, Parity, parity
+from xbackprop.observe.parity_file import record_parity, replay_parity
 
-__all__ = ["Explanation", "explain"]
+__all__ = [
+    "AnomalyError",
+    "Explanation",
+    "OpParity",
+    "Parity",
+    "Survey",
+    "detect_anomaly",
+    "explain",
+    "parity",
+    "record_parity",
+    "replay_parity",
+    "survey",
+]
 
 
 class _CallableModule(types.ModuleType):

@@ -109,8 +109,8 @@ class Explanation:
         Nested lists under W1, b1, W2, ...; ``new_parameters`` is None without an optimizer.
     loss, loss_after : float
         Before and after the update.
-    is_plain_descent : bool
-        Whether the update is ``w - eta dLoss/dw``.
+    update : str
+        The optimizer's op, such as ``sgd_update``; "" without one.
     """
 
     steps: list[Section]
@@ -120,7 +120,7 @@ class Explanation:
     new_parameters: dict[str, Any] | None
     loss: float
     loss_after: float | None
-    is_plain_descent: bool = False
+    update: str = ""
 
     def to_text(self, lang: str = "en") -> str:
         """Return the explanation for a terminal; ``lang`` is "en" or "zh"."""

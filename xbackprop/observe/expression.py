@@ -202,6 +202,8 @@ class _Writer:
             own = 0  # 2 * (-3)
         if own >= strength:
             return text
+        if e.kind not in ("number", "symbol"):
+            text = self._write(e, True)  # inside parentheses a minus may stand first
         return rf"\left({text}\right)" if self.is_latex else f"({text})"
 
     def _write(self, e: Expression, first: bool) -> str:

@@ -80,11 +80,11 @@ def explain(
         network.tell_loss(loss_calls.calls, y, loss_value)
         steps = network.sections() + tell_backward(network, backward.calls, differences)
         new_parameters = loss_after = None
-        is_plain_descent = False
+        op = ""
         if optimizer is not None:
             with observe(update):
                 optimizer.step()
-            section, is_plain_descent = tell_update(network, optimizer, update.calls)
+            section, op = tell_update(network, optimizer, update.calls)
             steps.append(section)
             new_parameters = network.parameter_values()
             loss_after = float(to_host(loss.forward(subject(x), y)[0]))
@@ -96,7 +96,7 @@ def explain(
         new_parameters=new_parameters,
         loss=float(to_host(loss_value)),
         loss_after=loss_after,
-        is_plain_descent=is_plain_descent,
+        update=op,
     )
 
 
@@ -105,7 +105,7 @@ def _as_sample(model: Module, x: Any, y: Any) -> tuple[Any, Any]:
     like = next(iter(model.parameters()), None)
     if like is None:
         raise NotImplementedError("explain expects a model with parameters; it has none")
-    x, y = (_placed(value, like) for value in (x, y))
+    x, y = asarray(x, dtype=like.dtype, device=like.device), placed_like(y, like)
     if x.ndim == 1:
         x, y = x[None], y[None]
     if x.ndim != 2 or len(x) != 1:
@@ -115,9 +115,7 @@ def _as_sample(model: Module, x: Any, y: Any) -> tuple[Any, Any]:
     return x, y
 
 
-def _placed(value: Any, like: Any) -> Any:
-    host = value if is_array(value) else np.asarray(value)
-    dtype = like.dtype if host.dtype.kind == "f" else None
-    if is_array(value) and (dtype is None or value.dtype == dtype):
-        return value if not isinstance(value, np.ndarray) else asarray(value, device=like.device)
-    return asarray(to_host(host), dtype=dtype, device=like.device)
+def placed_like(value: Any, like: Any) -> Any:
+    """Return an array beside a parameter; floats in its dtype."""
+    has_floats = (value if is_array(value) else np.asarray(value)).dtype.kind == "f"
+    return asarray(value, dtype=like.dtype if has_floats else None, device=like.device)

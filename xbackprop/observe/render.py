@@ -1,11 +1,11 @@
 """An explanation as text, Markdown and LaTeX."""
 
-import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from xbackprop.observe.columns import aligned
 from xbackprop.observe.expression import number_latex, number_text, to_latex, to_text
-from xbackprop.observe.wording import OUTLINE, heading, phrase
+from xbackprop.observe.wording import OUTLINE, PHRASES, heading, phrase
 
 if TYPE_CHECKING:
     from xbackprop.observe.explanation import Check, Explanation, Quantity, Section
@@ -47,11 +47,14 @@ def _outline(
 
 
 def _introduction(explanation: "Explanation", key: str, lang: str) -> list[str]:
-    if key == "weight_update" and not explanation.is_plain_descent:
-        return [phrase("weight_update_other", lang)]
-    return (
-        [phrase(key, lang)] if key in ("local_derivatives", "chain_rule", "weight_update") else []
-    )
+    if key == "weight_update":
+        op = explanation.update
+        return phrase(op if op in PHRASES else "weight_update_other", lang).splitlines()
+    if key == "loss_derivative":
+        sections = {section.key: section for section in explanation.steps}
+        names = [to_text(quantity.symbol) for quantity in sections[key].quantities]
+        return [phrase("log_sum", lang)] if "s[1]" in names else []
+    return [phrase(key, lang)] if key in ("local_derivatives", "chain_rule") else []
 
 
 def _text_of(quantity: "Quantity") -> Iterator[str]:
@@ -79,18 +82,7 @@ def _parts(quantity: "Quantity", is_latex: bool) -> list[str]:
 def _text_table(checks: "list[Check]", lang: str) -> Iterator[str]:
     rows = [[phrase(f"column_{name}", lang) for name in _COLUMNS]]
     rows += [_cells(check, is_latex=False) for check in checks]
-    widths = [max(map(_wide, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            " " * (width - _wide(cell)) + cell for cell, width in zip(row, widths, strict=True)
-        ]
-        cells[0] = row[0] + " " * (widths[0] - _wide(row[0]))
-        yield "    " + "   ".join(cells)
-
-
-def _wide(text: str) -> int:
-    """Return how many columns of a terminal a text takes; Chinese characters take two."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+    yield from aligned(rows)
 
 
 def _cells(check: "Check", is_latex: bool) -> list[str]:
@@ -147,10 +139,10 @@ def latex_lines(explanation: "Explanation", lang: str) -> Iterator[str]:
             yield rf"\{command}*{{{heading(key, lang)}}}"
         if section is None:
             yield r"\begin{itemize}"
-            yield from (rf"\item {_escaped(line)}" for line in _summary(explanation, lang))
+            yield from (rf"\item {escaped(line)}" for line in _summary(explanation, lang))
             yield r"\end{itemize}"
             continue
-        yield from map(_escaped, _introduction(explanation, section.key, lang))
+        yield from map(escaped, _introduction(explanation, section.key, lang))
         if section.quantities:
             yield r"\begin{align*}"
             rows = [
@@ -161,16 +153,17 @@ def latex_lines(explanation: "Explanation", lang: str) -> Iterator[str]:
             yield " \\\\\n".join(rows)
             yield r"\end{align*}"
         if section.checks:
-            yield _escaped(phrase("check", lang))
+            yield escaped(phrase("check", lang))
             yield r"\begin{center}\begin{tabular}{l" + "r" * (len(_COLUMNS) - 1) + "}"
-            names = (_escaped(phrase(f"column_{name}", lang)) for name in _COLUMNS)
+            names = (escaped(phrase(f"column_{name}", lang)) for name in _COLUMNS)
             yield " & ".join(names) + r" \\"
             for check in section.checks:
                 yield " & ".join(f"${cell}$" for cell in _cells(check, is_latex=True)) + r" \\"
             yield r"\end{tabular}\end{center}"
 
 
-def _escaped(text: str) -> str:
-    for letter in "_^":
+def escaped(text: str) -> str:
+    """Return text for LaTeX."""
+    for letter in "_^#%&":
         text = text.replace(letter, rf"\{letter}{{}}" if letter == "^" else rf"\{letter}")
     return text

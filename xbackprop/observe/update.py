@@ -26,8 +26,8 @@ _STATE = {"momentum_buffer": "v", "exp_avg": "m", "exp_avg_sq": "v"}
 
 def tell_update(
     network: Network, optimizer: Optimizer, calls: Sequence[Ran]
-) -> tuple[Section, bool]:
-    """Return the update's section, and whether it is ``w - eta dLoss/dw``.
+) -> tuple[Section, str]:
+    """Return the update's section, and the name of its op where one updated all weights.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def tell_update(
     Returns
     -------
     section : Section
-    is_plain_descent : bool
+    op : str
     """
     parts = _parts_of_flat(network, optimizer)
     size = sum(part.size for _, part in parts)
@@ -64,8 +64,7 @@ def tell_update(
             (formula, *_) = network.formulas(ran, names, _results(ran, new.reshape(-1)))
         start += symbols.size
         quantities += rows(new.reshape(-1), formula)
-    is_plain = ran is not None and ran.op.name == "sgd_update"
-    return Section("weight_update", quantities), is_plain
+    return Section("weight_update", quantities), "" if ran is None else ran.op.name
 
 
 def _parts_of_flat(network: Network, optimizer: Optimizer) -> list[tuple[Any, Any]]:

@@ -17,6 +17,12 @@ HEADINGS = {
     "weight_update": ("Weight update", "权重更新"),
     "summary": ("Summary", "总结"),
 }
+# Of a trained network.
+SURVEY_HEADINGS = {
+    "layers": ("Layers, from input to output", "各层（从输入到输出）"),
+    "parameters": ("Parameters and their gradients", "参数及其梯度"),
+    "contributions": ("Largest contributions", "最大的贡献"),
+}
 # The steps, with the sections that each of them has.
 OUTLINE = {
     "forward": ("forward",),
@@ -34,10 +40,24 @@ PHRASES = {
         "Gradient = gradient from above * local derivative, from the output back to the input:",
         "梯度 = 上游梯度 × 局部导数，从输出逐层传回输入：",
     ),
-    "weight_update": ("w_new = w - eta * dLoss/dw:", "w_new = w - eta * dLoss/dw："),
+    "sgd_update": ("w_new = w - eta * dLoss/dw:", "w_new = w - eta * dLoss/dw："),
     "weight_update_other": (
         "Each weight moves against its gradient:",
         "每个权重沿梯度的反方向移动：",
+    ),
+    "momentum_update": (
+        "w_new = w - eta * v_new, where v_new = mu * v + dLoss/dw is the velocity of w:",
+        "w_new = w - eta * v_new，其中 v_new = mu * v + dLoss/dw 是 w 的动量：",
+    ),
+    "adam_update": (
+        "m and v are running means of the gradient and of its square; at step t\n"
+        "alpha = eta / (1 - beta1^t), c = 1 / sqrt(1 - beta2^t):",
+        "m 和 v 是梯度及其平方的滑动平均；在第 t 步\n"
+        "alpha = eta / (1 - beta1^t)，c = 1 / sqrt(1 - beta2^t)：",
+    ),
+    "log_sum": (
+        "m is the largest output, and m + s = ln(sum of exp(outputs)):",
+        "m 为最大的输出，m + s = ln(各输出的 exp 之和)：",
     ),
     "check": (
         "Compared with (Loss(w + h) - Loss(w - h)) / 2h:",
@@ -51,6 +71,51 @@ PHRASES = {
     "column_relative": ("relative", "相对差"),
     "loss_was": ("Loss {0} -> {1} after the update.", "误差 {0} -> 更新后 {1}。"),
     "loss_is": ("Loss {0}.", "误差 {0}。"),
+    "sample_of_run": (
+        "Sample {0} of the test part of {1}",
+        "{1} 测试集的 {0} 号样本（从 0 计）",
+    ),
+    "sample_given": ("The sample that was given", "给定的样本"),
+    "sample_answers": ("{0}: target {1}, prediction {2}", "{0}：目标 {1}，预测 {2}"),
+    "survey_loss": (
+        "Loss {0}; all gradients together have the norm {1}.",
+        "误差 {0}；全部参数梯度的总范数为 {1}。",
+    ),
+    "survey_layers": (
+        "|output| and |dLoss/doutput| are Euclidean norms. Each line is one operation that ran;",
+        "|output| 和 |dLoss/doutput| 为欧几里得范数。每行是实际执行的一次运算，",
+    ),
+    "survey_batch": (
+        "the first number of a shape is the batch of one sample.",
+        "形状的第一个数是批量大小（这里只有一个样本）。",
+    ),
+    "survey_contributions_1": (
+        "output * dLoss/doutput: by how much, to first order, the loss would fall if this element",
+        "output * dLoss/doutput：若该元素变为 0，误差（按一阶近似）减小的量。",
+    ),
+    "survey_contributions_2": (
+        "became 0. Below it what the layer's inputs contribute to the first of these elements:",
+        "其下是本层各输入对第一个元素的贡献：输入乘以该元素对它的导数；",
+    ),
+    "survey_contributions_3": (
+        "input * derivative of the element by it; for a linear map these add up to the element",
+        "对线性映射，各项之和就是该元素减去偏置。",
+    ),
+    "survey_contributions_4": (
+        "without its bias. Indices count from 0, as in NumPy; the first is the sample.",
+        "下标从 0 开始，与 NumPy 相同；第一个下标是样本。",
+    ),
+    "survey_terms": (
+        "The largest of the {1} terms of output{0}, whose sum is {2}:",
+        "output{0} 共 {1} 项（总和 {2}），其中最大的几项：",
+    ),
+    "column_layer": ("layer", "层"),
+    "column_type": ("type", "类型"),
+    "column_input": ("input", "输入"),
+    "column_output": ("output", "输出"),
+    "column_name": ("parameter", "参数"),
+    "column_shape": ("shape", "形状"),
+    "whole_network": ("(the network)", "（整个网络）"),
     "agreement": (
         "{0} gradients; the largest relative difference from finite differences is {1}.",
         "共 {0} 个梯度；与有限差分的最大相对差为 {1}。",
@@ -59,8 +124,8 @@ PHRASES = {
 
 NOTES = {
     "saturated": (
-        "{0} = {1}: saturated, the derivative {2} lets hardly any gradient pass.",
-        "{0} = {1}：已饱和，导数 {2} 几乎不让梯度通过。",
+        "{0} = {1}: saturated; with the derivative {2} little or no gradient passes.",
+        "{0} = {1}：已饱和，导数为 {2}，几乎没有梯度通过。",
     ),
     "off": (
         "{0} = 0: the unit is off, its derivative is 0 and its weights get no gradient.",
@@ -126,7 +191,7 @@ def language_index(lang: str) -> int:
 
 def heading(key: str, lang: str) -> str:
     """Return a heading."""
-    return HEADINGS[key][language_index(lang)]
+    return {**HEADINGS, **SURVEY_HEADINGS}[key][language_index(lang)]
 
 
 def phrase(key: str, lang: str, *values: Any) -> str:

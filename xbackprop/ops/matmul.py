@@ -1,14 +1,17 @@
 """Matrix products over the last axes: the one op through which all products of layers go.
 
-Two ops of layers, those of Linear, multiply two-dimensional NumPy arrays without it, since nested
-ops cost a small network's step a third; their kernels for other devices come back to it.
+A layer calls :func:`mixed_product`, whose operands may be float16 or bfloat16. The two ops of
+Linear multiply NumPy arrays of full precision without it, since nested ops cost a small network's
+step a third; their kernels for other devices come back to it.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.backend.half import is_half
 from xbackprop.dispatch import ArraySpec, op
 
 
@@ -29,58 +32,94 @@ def _row_count(shape: tuple[int, ...]) -> int:
     return rows
 
 
-def multiply(a: Array, b: Array) -> Array:
-    """Return ``a @ b`` without an op: half precision adds up in float32 and is rounded once.
-
-    Parameters
-    ----------
-    a : array, shape (..., n, k) or (k,)
-        Of the float dtype of ``b``.
-    b : array, shape (..., k, m)
-        Leading axes broadcast; one of 2 axes beside one of 1 or 2 is a plain product.
-
-    Returns
-    -------
-    array, shape (..., n, m) or (m,)
-    """
-    if a.dtype.itemsize == 2:
-        return multiply(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
-    if a.ndim <= 2 and b.ndim <= 2:
-        return a.dot(b)
-    return get_array_module(a).matmul(a, b)
-
-
-def _product_flops(a: ArraySpec, b: ArraySpec) -> int:
+def _product_flops(a: ArraySpec, b: ArraySpec, dtype: Any = None) -> int:
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     return 2 * math.prod(lead) * a.shape[-2] * a.shape[-1] * b.shape[-1]
 
 
 @op(formula="output = a @ b", flops=_product_flops)
-def product(a: Array, b: Array) -> Array:
+def product(a: Array, b: Array, dtype: Any = None) -> Array:
     """Multiply the matrices in the last two axes, ``y_ij = sum_k a_ik b_kj``.
 
     Parameters
     ----------
     a : array, shape (..., n, k)
-        Of the float dtype of ``b``. Half precision is added up in float32 and rounded once.
+        Of the float dtype of ``b``; any strides: transposes come as views.
     b : array, shape (..., k, m)
         Leading axes broadcast.
+    dtype : dtype, optional
+        Of the result: float32 is possible for halves; None is the operands' dtype.
 
     Returns
     -------
     array, shape (..., n, m)
+
+    Notes
+    -----
+    Halves are multiplied as tensor cores do: their products are exact in float32, are added up in
+    float32, and rounded once, at the end. CuPy's own product widens float16, and fails on bfloat16
+    beyond two dimensions.
     """
-    return multiply(a, b)
+    if is_half(a.dtype):
+        output = _multiply(a.astype(np.float32), b.astype(np.float32))
+        return output.astype(a.dtype if dtype is None else dtype, copy=False)
+    return _multiply(a, b)
+
+
+def mixed_product(first: Array, second: Array, *, half: Any = None, dtype: Any = None) -> Array:
+    """Multiply matrices, ``(..., n, k)`` by ``(..., k, m)``, in half precision where one is half.
+
+    Parameters
+    ----------
+    first, second : array
+        If one is half, the other is rounded to its dtype.
+    half : dtype, optional
+        A half dtype to which both are rounded; float32 and float64 ask for nothing.
+    dtype : dtype, optional
+        Of a half product's result; None is float32, unless both operands came as halves.
+
+    Returns
+    -------
+    array
+    """
+    given = (first.dtype, second.dtype, half)
+    low = next((d for d in given if d is not None and is_half(d)), None)
+    if low is None:
+        return product(first, second)
+    if dtype is None:
+        dtype = low if first.dtype == second.dtype == low else np.dtype(np.float32)
+    return product(first.astype(low, copy=False), second.astype(low, copy=False), dtype)
 
 
 def product_rows(x: Array, matrix: Array) -> Array:
     """Multiply the rows of ``x`` ``(..., n)`` by ``matrix`` ``(n, m)``; gives ``(..., m)``."""
-    rows: Array = product(flatten_rows(x), matrix)
+    rows: Array = mixed_product(flatten_rows(x), matrix)
     return rows.reshape(*x.shape[:-1], matrix.shape[1])
 
 
+def direct_product(first: Array, second: Array) -> Array:
+    """Return what :func:`mixed_product` does, without the op where nothing is half."""
+    if first.dtype.itemsize == 2 or second.dtype.itemsize == 2:
+        return mixed_product(first, second)
+    return first.dot(second)
+
+
 def dot_rows(x: Array, matrix: Array) -> Array:
-    """Return what :func:`product_rows` does, without the op."""
+    """Return what :func:`product_rows` does, without the op where nothing is half."""
+    if x.dtype.itemsize == 2 or matrix.dtype.itemsize == 2:
+        return product_rows(x, matrix)
     if x.ndim <= 2:
-        return multiply(x, matrix)
-    return multiply(flatten_rows(x), matrix).reshape(*x.shape[:-1], matrix.shape[1])
+        return x.dot(matrix)
+    return flatten_rows(x).dot(matrix).reshape(*x.shape[:-1], matrix.shape[1])
+
+
+@op(formula="total = rows.sum(0)")
+def sum_rows(rows: Array) -> Array:
+    """Sum over the first axis; halves give a float32 sum."""
+    return rows.sum(axis=0, dtype=np.float32) if is_half(rows.dtype) else rows.sum(axis=0)
+
+
+def _multiply(a: Array, b: Array) -> Array:
+    if a.ndim <= 2 and b.ndim <= 2:
+        return a.dot(b)
+    return get_array_module(a).matmul(a, b)

@@ -8,8 +8,8 @@ import numpy as np
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.ops.matmul import product
-from xbackprop.ops.norms import sum_of_squares
 from xbackprop.optim.flat import FlatGroup
+from xbackprop.optim.norms import sums_of_squares
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
 from xbackprop.optim.updates import cast, decay, put
 
@@ -39,7 +39,7 @@ def orthogonalize(
     a, b, c = coefficients
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = round_to_bfloat16(matrix.T if is_tall else matrix)
-    norm = round_to_bfloat16(xp.sqrt(sum_of_squares(x)))
+    norm = round_to_bfloat16(xp.sqrt(sums_of_squares(x)[0]))
     x = round_to_bfloat16(x / xp.maximum(norm, eps))
     for _ in range(steps):
         gram = round_to_bfloat16(product(x, x.T))

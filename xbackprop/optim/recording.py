@@ -60,6 +60,8 @@ def living_arrays(optimizer: Optimizer) -> dict[str, Array]:
     for number, flat in enumerate(optimizer.flats):
         group = f"the optimizer's group {number}"
         found |= {f"{group}, data": flat.data, f"{group}, grad": flat.grad}
+        if flat.half is not None:
+            found[f"{group}, data in half precision"] = flat.half
         found |= {f"{group}, {name}": array for name, array in flat.state.items()}
         found |= {f"{group}, {name}": known[1] for name, known in flat.scalars.items()}
         for index, (step, views) in enumerate(zip(flat.steps, flat.views, strict=True)):

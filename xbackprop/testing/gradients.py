@@ -1,29 +1,15 @@
 """Gradients compared with central differences."""
 
 import copy
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from xbackprop.backend.array_module import Array
-from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.initializers import RandomSource, as_generator
-from xbackprop.module import Module, Parameter
-from xbackprop.nn.utils.rnn import PackedSequence
-from xbackprop.testing.structures import (
-    BufferSnapshot,
-    backward_of_all_inputs,
-    device_among,
-    input_names,
-    is_float,
-    leaves,
-    moved,
-    random_like,
-    transform,
-)
+from xbackprop.module import Module
+from xbackprop.testing.repeatable import RepeatableCall, Subject, unit_direction
 from xbackprop.testing.tolerances import TOLERANCES
 
 _DIFFERENCES = TOLERANCES["float64"].differences
@@ -82,7 +68,9 @@ def check_gradients(
     >>> layer = xb.nn.Linear(3, 2, dtype=np.float64, device="cpu")
     >>> xb.testing.check_gradients(layer, np.ones((4, 3)))
     """
-    call = _Call(copy.deepcopy(module), list(inputs), dict(options or {}), as_generator(rng))
+    call = RepeatableCall(
+        copy.deepcopy(module), list(inputs), dict(options or {}), as_generator(rng)
+    )
     comparison = _Comparison(call, eps, atol, rtol, max_elements, directions)
     gradients = call.gradients()
     for subject, gradient in gradients:
@@ -90,144 +78,17 @@ def check_gradients(
 
 
 @dataclass
-class _Subject:
-    """An array to be moved: its name, its values, and how to put other values in its place."""
-
-    name: str
-    values: np.ndarray
-    put: Callable[[np.ndarray], None]
-    frozen: bool = False
-
-
-class _Call:
-    """A forward that can be repeated with other values, and its scalar ``f``."""
-
-    def __init__(
-        self,
-        module: Module,
-        inputs: list[Any],
-        options: dict[str, Any],
-        rng: np.random.Generator,
-    ) -> None:
-        self.module = module
-        self.inputs = inputs
-        self.options = options
-        self.rng = rng
-        self.layer = type(module).__name__
-        parameters = [parameter.data for parameter in module.parameters()]
-        self.device = device_among(inputs, parameters)
-        self._names = input_names(module, len(inputs))
-        self._refuse_low_precision()
-        self._buffers = BufferSnapshot(module)
-        output, _ = module.forward(*inputs, **options)
-        for path, leaf in leaves(output, "output"):
-            if getattr(leaf, "dtype", None) == np.float32:
-                raise AssertionError(
-                    f"{self.layer}: {path} is float32 though all inputs are float64; "
-                    "somewhere on the way precision is lost"
-                )
-        self._factors = random_like(output, rng)
-        first, second = self.value(), self.value()
-        if not np.array_equal(first, second, equal_nan=True):
-            raise AssertionError(
-                f"{self.layer} is not repeatable: the same call gave {first!r} and {second!r}. "
-                "Keep the state of a random layer in a buffer (register_buffer)."
-            )
-        if not np.isfinite(first):
-            raise AssertionError(f"{self.layer}: forward gives {first}; no gradient to compare")
-        self.base = first
-
-    def value(self) -> float:
-        """Return ``f``: the output times the random factors, summed up."""
-        self._buffers.restore()
-        output, _ = self.module.forward(*self.inputs, **self.options)
-        factors = dict(leaves(self._factors, "output"))
-        total = 0.0
-        for path, leaf in leaves(output, "output"):
-            if factors[path] is not None:
-                total += float(np.vdot(to_host(leaf), factors[path]))
-        return total
-
-    def gradients(self) -> list[tuple[_Subject, np.ndarray | None]]:
-        """Run backward once; return what can be moved, each with its gradient."""
-        self._buffers.restore()
-        self.module.zero_grad()
-        _, saved = self.module.forward(*self.inputs, **self.options)
-        factors = moved(self._factors, self.device)
-        results = backward_of_all_inputs(self.module, factors, saved, len(self.inputs))
-        pairs: list[tuple[_Subject, np.ndarray | None]] = []
-        for position, name in enumerate(self._names):
-            pairs += self._input_pairs(position, f"input {name!r}", results[position])
-        for name, parameter in self.module.named_parameters():
-            subject = _Subject(
-                f"parameter {name!r}",
-                to_host(parameter.data).copy(),
-                functools.partial(self._assign, parameter),
-                frozen=not parameter.requires_grad,
-            )
-            pairs.append((subject, None if parameter.grad is None else _copy(parameter.grad)))
-        return pairs
-
-    def _input_pairs(
-        self, position: int, name: str, result: Any
-    ) -> list[tuple[_Subject, np.ndarray | None]]:
-        found, given = dict(leaves(result, name)), self.inputs[position]
-        pairs: list[tuple[_Subject, np.ndarray | None]] = []
-        for path, leaf in leaves(given, name):
-            gradient = found.get(path)
-            if not is_float(leaf):
-                # A packed sequence's gradient is packed as it was: the indices go with it.
-                goes_along = gradient is leaf and isinstance(given, PackedSequence)
-                if gradient is not None and not goes_along:
-                    raise AssertionError(
-                        f"{self.layer}: {path} is not of a float dtype, so its gradient is None; "
-                        f"got {type(gradient).__name__}"
-                    )
-                continue
-            if gradient is None:
-                raise AssertionError(f"{self.layer}: backward returned no gradient of {path}")
-
-            def put(values: np.ndarray, path: str = path) -> None:
-                self.inputs[position] = self._with_leaf(position, name, path, values)
-
-            pairs.append((_Subject(path, to_host(leaf).copy(), put), _copy(gradient)))
-        return pairs
-
-    def _with_leaf(self, position: int, name: str, path: str, values: np.ndarray) -> Any:
-        paths = iter([found for found, _ in leaves(self.inputs[position], name)])
-        replacement = to_device(values.copy(), self.device)
-        return transform(
-            self.inputs[position], lambda leaf: replacement if next(paths) == path else leaf
-        )
-
-    def _assign(self, parameter: Parameter, values: np.ndarray) -> None:
-        parameter.data = to_device(values.copy(), self.device)
-
-    def _refuse_low_precision(self) -> None:
-        named: list[tuple[str, Array]] = []
-        for position, name in enumerate(self._names):
-            named += leaves(self.inputs[position], f"input {name!r}")
-        named += [(f"parameter {name!r}", p.data) for name, p in self.module.named_parameters()]
-        for name, array in named:
-            if is_float(array) and array.dtype != np.float64:
-                raise TypeError(
-                    f"check_gradients expects float64; {name} of {self.layer} is {array.dtype}. "
-                    "Call x.astype('float64') and module.to(dtype='float64')."
-                )
-
-
-@dataclass
 class _Comparison:
     """Moves one array at a time and compares the slope of ``f`` with the gradient."""
 
-    call: _Call
+    call: RepeatableCall
     eps: float
     atol: float
     rtol: float
     max_elements: int
     directions: int
 
-    def check(self, subject: _Subject, gradient: np.ndarray | None) -> None:
+    def check(self, subject: Subject, gradient: np.ndarray | None) -> None:
         """Compare the gradient of one array; put its values back at the end."""
         if subject.frozen:
             if gradient is not None:
@@ -249,10 +110,10 @@ class _Comparison:
         finally:
             subject.put(subject.values)
 
-    def _check_elements(self, subject: _Subject, gradient: np.ndarray | None) -> None:
+    def _check_elements(self, subject: Subject, gradient: np.ndarray | None) -> None:
         expected = np.empty(subject.values.shape)
         for index in np.ndindex(subject.values.shape):
-            direction = _unit(subject.values, index)
+            direction = unit_direction(subject.values, index)
             expected[index] = self._slope(subject, direction) / direction[index]
         received = np.zeros(expected.shape) if gradient is None else gradient
         magnitude = np.maximum(np.abs(expected), np.abs(received))
@@ -262,7 +123,7 @@ class _Comparison:
         if not wrong.any():
             return
         worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape)
-        direction = _unit(subject.values, worst)
+        direction = unit_direction(subject.values, worst)
         place = f"[{', '.join(str(number) for number in worst)}]" if worst else "its only element"
         self._explain_roughness(subject, direction, place)
         told = "no gradient at all" if gradient is None else f"{received[worst]:.10g}"
@@ -273,7 +134,7 @@ class _Comparison:
             f"allowed difference {allowed[worst]:.1e}.{_hint(received, expected)}"
         )
 
-    def _check_directions(self, subject: _Subject, gradient: np.ndarray | None) -> None:
+    def _check_directions(self, subject: Subject, gradient: np.ndarray | None) -> None:
         for _ in range(self.directions):
             direction = self.call.rng.choice([-1.0, 1.0], size=subject.values.shape)
             expected = self._slope(subject, direction)
@@ -292,16 +153,16 @@ class _Comparison:
                 f"{_hint(np.asarray(received), np.asarray(expected))}"
             )
 
-    def _slope(self, subject: _Subject, direction: np.ndarray) -> float:
+    def _slope(self, subject: Subject, direction: np.ndarray) -> float:
         ahead = self._value_at(subject, self.eps * direction)
         behind = self._value_at(subject, -self.eps * direction)
         return (ahead - behind) / (2 * self.eps)
 
-    def _value_at(self, subject: _Subject, step: np.ndarray) -> float:
+    def _value_at(self, subject: Subject, step: np.ndarray) -> float:
         subject.put(subject.values + step)
         return self.call.value()
 
-    def _explain_roughness(self, subject: _Subject, direction: np.ndarray, place: str) -> None:
+    def _explain_roughness(self, subject: Subject, direction: np.ndarray, place: str) -> None:
         """Say so where ``f`` has a kink or a jump: the slopes of its two sides stay apart."""
         sides = []
         for step in (self.eps, self.eps / 10):
@@ -330,13 +191,6 @@ class _Comparison:
         return 8 * float(np.finfo(np.float64).eps) * abs(self.call.base) / self.eps
 
 
-def _unit(values: np.ndarray, index: tuple[Any, ...]) -> np.ndarray:
-    """Return the direction of one element, as long as the element where that is above one."""
-    direction = np.zeros(values.shape)
-    direction[index] = max(1.0, abs(float(values[index])))
-    return direction
-
-
 def _hint(received: np.ndarray, expected: np.ndarray) -> str:
     """Name the commonest mistakes, where all elements agree on one factor."""
     largest = np.abs(expected).max(initial=0.0)
@@ -350,10 +204,6 @@ def _hint(received: np.ndarray, expected: np.ndarray) -> str:
     if abs(factor + 1) < 1e-4:
         return " The sign is wrong."
     return f" Every element is {factor:.4g} times what it should be."
-
-
-def _copy(array: Array) -> np.ndarray:
-    return np.array(to_host(array), dtype=np.float64, copy=True)
 
 
 __all__ = ["check_gradients"]

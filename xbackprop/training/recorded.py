@@ -16,6 +16,7 @@ from xbackprop.backend.capture import CaptureError, Recorder, open_recorder
 from xbackprop.backend.device import device_of
 from xbackprop.dispatch import is_observed
 from xbackprop.module import Module, Parameter
+from xbackprop.module.precision import precision_of
 from xbackprop.optim import Optimizer
 from xbackprop.optim.recording import (
     count_replay,
@@ -25,6 +26,7 @@ from xbackprop.optim.recording import (
     read_counts,
     restore_counts,
 )
+from xbackprop.training.scaling import GradScaler
 
 logger = logging.getLogger("xbackprop")
 
@@ -46,6 +48,8 @@ class RecordedStep:
     step : callable
         ``loss, output = step(x, y)``: zero_grad, forward, backward and update, and nothing that
         only concerns the host.
+    scaler : GradScaler, optional
+        That ``step`` scales the loss with.
 
     Attributes
     ----------
@@ -57,10 +61,18 @@ class RecordedStep:
         Steps that were not: the warm-up, batches of another shape, and all after ``reason``.
     """
 
-    def __init__(self, model: Module, loss_fn: Module, optimizer: Optimizer, step: Step) -> None:
+    def __init__(
+        self,
+        model: Module,
+        loss_fn: Module,
+        optimizer: Optimizer,
+        step: Step,
+        scaler: GradScaler | None = None,
+    ) -> None:
         self.modules = (("model", model), ("loss", loss_fn))
         self.optimizer = optimizer
         self.step = step
+        self.scaler = scaler
         self.reason: str | None = None
         self.replays = self.recordings = self.ordinary_steps = 0
         self._forget()
@@ -189,16 +201,21 @@ class RecordedStep:
                 for name, array in module.__dict__.get("_buffers", {}).items():
                     if is_array(array):
                         found[".".join(part for part in (kind, path, name) if part)] = array
+        if self.scaler is not None:
+            found |= self.scaler.living_arrays()
         return found | living_arrays(self.optimizer)
 
     def _fingerprint(self) -> list[Any]:
         """Return what the host decides in a step, and where arrays live."""
         marks = fingerprint(self.optimizer)
+        if self.scaler is not None:
+            marks += self.scaler.fingerprint()
         for _, top in self.modules:
             for parameter in top.parameters():
-                marks.append((id(parameter._data), parameter.requires_grad))
+                marks.append((id(parameter._data), id(parameter.value), parameter.requires_grad))
             for module in top.modules():
                 values = vars(module)
+                marks.append(precision_of(module))
                 marks += [value for value in values.values() if isinstance(value, _PLAIN)]
                 marks += map(id, values.get("_buffers", {}).values())
         return marks

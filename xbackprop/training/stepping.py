@@ -1,5 +1,6 @@
 """One update after the other: accumulation, and what to do about a loss that is no number."""
 
+import contextlib
 import math
 import numbers
 from typing import Any
@@ -9,7 +10,9 @@ from xbackprop.module import Module, as_one_call, updates_stay_finite, withhold_
 from xbackprop.optim import Optimizer, clip_grad_norm_
 from xbackprop.training.accumulation import Accumulation
 from xbackprop.training.gradients import forward_backward
+from xbackprop.training.memory import Attempt, within_memory
 from xbackprop.training.recorded import RecordedStep
+from xbackprop.training.scaling import GradScaler
 
 ON_NAN = ("raise", "skip", "stop")
 _DEVICE_LOOKS_EVERY = 100  # steps; each look waits for the device
@@ -22,6 +25,10 @@ class NonFiniteError(RuntimeError):
     """
 
 
+class _Rehearsed(Exception):
+    """Ends a rehearsal."""
+
+
 class Stepper:
     """Turns batches into updates.
 
@@ -31,6 +38,8 @@ class Stepper:
         See :class:`xbackprop.Trainer`.
     scheduler : object with ``step()``, or None
         Called after every update.
+    scaler : GradScaler or None
+        Scales the loss's gradient.
 
     Attributes
     ----------
@@ -56,6 +65,7 @@ class Stepper:
         clip_norm: float | None = None,
         graph: bool = False,
         scheduler: Any = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         for name, number in (
             ("check_every", 1 if check_every is None else check_every),
@@ -71,11 +81,12 @@ class Stepper:
         self.on_nan = on_nan
         self.check_every = check_every
         self.scheduler = scheduler
+        self.scaler = scaler
         self.clip_norm = None if clip_norm is None else _checked_norm(clip_norm)
         self.group = Accumulation(loss_fn, accumulation_steps)
         self.recorded: RecordedStep | None = None
         if graph:
-            self.recorded = RecordedStep(model, loss_fn, optimizer, self._step)
+            self.recorded = RecordedStep(model, loss_fn, optimizer, self._step, scaler)
             if accumulation_steps > 1:
                 self.recorded.give_up("accumulation_steps > 1: a group of batches is no one step")
         self.steps = 0
@@ -100,26 +111,63 @@ class Stepper:
         ------
         NonFiniteError
             As ``on_nan`` and ``check_every`` want it.
+        DeviceMemoryError
+            When the GPU has no room for it, also after its pool gave back what it kept; see
+            :func:`xbackprop.training.memory.within_memory`.
         """
+        inputs = (*(x if isinstance(x, tuple) else (x,)), y)
+        before = self.optimizer.calls, self.group.batches
+        loss, output = within_memory(
+            lambda: self._run(x, y),
+            lambda: self._describe(inputs, *before),
+            inputs,
+            lambda: (self.optimizer.calls, self.group.batches) == before,
+        )
+        self._look_if_due(loss)
+        return loss, output
+
+    def _run(self, x: Any, y: Any) -> tuple[Array, Array]:
         if self.group.every > 1:
             if not self.group.batches:
                 self.optimizer.zero_grad()
             with as_one_call(*(x if isinstance(x, tuple) else (x,))):
-                loss, output = self._accumulate(x, y)
-        else:
-            step = self._step if self.recorded is None else self.recorded.run
-            loss, output = step(x, y)
-            self._count_update()
-        self._look_if_due(loss)
+                return self._accumulate(x, y)
+        step = self._step if self.recorded is None else self.recorded.run
+        loss, output = step(x, y)
+        self._count_update()
         return loss, output
 
     def _step(self, x: Any, y: Any) -> tuple[Array, Array]:
         """Do what a step does on the device; all of it, for it may be recorded."""
         self.optimizer.zero_grad()
+        scale = None if self.scaler is None else self.scaler.grad_output
         with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
-            loss, output = forward_backward(self.model, self.loss_fn, x, y)
+            loss, output = forward_backward(self.model, self.loss_fn, x, y, scale)
             self._update(judged(loss))
         return loss, output
+
+    def _describe(self, inputs: tuple[Any, ...], calls: int, batches: int) -> Attempt:
+        """Tell of a step that ran out of memory; with accumulation also what became of its group.
+
+        The gradients of an unfinished group must stay, so nothing is computed for measuring then.
+        """
+        kept = "The weights are unchanged."
+        if self.optimizer.calls != calls:
+            kept = "It ran out behind the update, which was made."
+        elif batches and not self.group.batches:
+            kept += f" The gradients of the {batches} batches before it are lost."
+        return Attempt(
+            "a training step", inputs, None if self.group.batches else self._rehearse, kept
+        )
+
+    def _rehearse(self, *inputs: Any) -> None:
+        """Use the memory of a step and leave no trace but empty gradients."""
+        *parts, y = inputs
+        with contextlib.suppress(_Rehearsed), as_one_call(*parts):
+            forward_backward(self.model, self.loss_fn, tuple(parts), y)
+            self.optimizer.rehearse()
+            raise _Rehearsed  # so that what the forward would update is discarded
+        self.optimizer.zero_grad()
 
     def finish_group(self) -> None:
         """Update with what an unfinished group holds, at the end of an epoch."""
@@ -145,6 +193,16 @@ class Stepper:
             "Lower the learning rate, clip gradients, or check the data and the labels."
         )
 
+    def count_skipped(self) -> int:
+        """Return how many updates were left out since the last call: skipped, or overflowed.
+
+        Reads back one scalar, or two.
+        """
+        skipped = self.optimizer.count_skipped_steps()
+        if self.on_nan != "skip":  # then the first of them ends the training
+            skipped = 0
+        return skipped + (0 if self.scaler is None else self.scaler.count_skipped_steps())
+
     def _look_if_due(self, loss: Array) -> None:
         every = self.check_every or (_DEVICE_LOOKS_EVERY if is_device_array(loss) else 1)
         if self.steps % every == 0:
@@ -160,7 +218,8 @@ class Stepper:
         def factor(loss: Array) -> Any:
             nonlocal verdict
             verdict = judged(loss)
-            return self.group.factor_of(y, verdict)
+            weight = self.group.factor_of(y, verdict)
+            return weight if self.scaler is None else weight * self.scaler.grad_output(loss)
 
         before = self.group.batches
         try:
@@ -177,16 +236,25 @@ class Stepper:
         return loss, output
 
     def _update_from_group(self) -> None:
-        self.group.average(self.model.parameters())
-        loss = self.group.loss
-        self.group.reset()
+        try:
+            self.group.average(self.model.parameters())
+            loss = self.group.loss
+        finally:
+            self.group.reset()  # half averaged gradients are no group either
         self._update(loss)
         self._count_update()
 
     def _update(self, loss: Any) -> None:
+        may_overflow: Any = False
+        if self.scaler is not None:
+            may_overflow = self.scaler.may_overflow(loss)
+            self.scaler.unscale_(self.optimizer)
         if self.clip_norm is not None:
             loss = self._clip(loss, self.clip_norm)
-        self.optimizer.step(loss=loss)
+        self.optimizer.step(loss=loss, may_overflow=may_overflow)
+        if self.scaler is not None:
+            self.scaler.note(self.optimizer.last_sound)
+            self.scaler.update()
         withhold_updates(self.optimizer.last_finite)
 
     def _count_update(self) -> None:

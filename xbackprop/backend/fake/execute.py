@@ -152,6 +152,8 @@ def execute(
     recorder = tape.get()
     if recorder is not None:
         recorder.check(name, index, sources)
+    if name == "matmul":
+        _refuse_batched_bfloat16(sources)
     if not view:
         require_current(name, index)
     if synchronizes:
@@ -231,6 +233,15 @@ def wrap(result: Any, index: int, sources: Sequence[FakeArray]) -> Any:
     array = np.asarray(result)
     refuse_dtype(array.dtype)
     return make(array, index)
+
+
+def _refuse_batched_bfloat16(sources: Sequence[FakeArray]) -> None:
+    """Refuse what CuPy 14.2 fails on: its batched product has no bfloat16."""
+    if any(_is_bfloat16(s._array.dtype) and s._array.ndim > 2 for s in sources):
+        raise TypeError(
+            "matmul: CuPy has no product of bfloat16 arrays beyond two dimensions. Call "
+            "xbackprop.ops.matmul.mixed_product, which has."
+        )
 
 
 def _common_index(name: str, sources: Sequence[FakeArray]) -> int:

@@ -11,7 +11,7 @@ state.
 from typing import NamedTuple
 
 from xbackprop.backend.array_module import Array, get_array_module
-from xbackprop.ops.matmul import product
+from xbackprop.ops.matmul import mixed_product
 
 
 class Wanted(NamedTuple):
@@ -60,7 +60,7 @@ def input_products(
     x: Array, weight_ih: Array, bias_ih: Array | None, bias_hh: Array | None
 ) -> Array:
     """Return ``x W_ih^T + b_ih + b_hh`` of all steps as one product."""
-    products = product(x, weight_ih.T)
+    products = mixed_product(x, weight_ih.T)
     if bias_ih is not None:
         products += bias_ih if bias_hh is None else bias_ih + bias_hh
     return products
@@ -87,10 +87,11 @@ def products_backward(
 
     The first two arguments are the gradients of ``W_ih x + b_ih`` and of ``W_hh h + b_hh``.
     """
+    half = weight_ih.dtype
     return (
-        product(grad_input_side, weight_ih) if wanted.x else None,
-        product(grad_input_side.T, x) if wanted.weight_ih else None,
-        product(grad_hidden_side.T, hidden_before) if wanted.weight_hh else None,
+        mixed_product(grad_input_side, weight_ih) if wanted.x else None,
+        mixed_product(grad_input_side.T, x, half=half) if wanted.weight_ih else None,
+        mixed_product(grad_hidden_side.T, hidden_before, half=half) if wanted.weight_hh else None,
         grad_input_side.sum(axis=0) if wanted.bias_ih else None,
         grad_hidden_side.sum(axis=0) if wanted.bias_hh else None,
     )

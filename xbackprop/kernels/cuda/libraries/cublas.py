@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xbackprop.backend.tf32 import is_tf32
 from xbackprop.kernels.cuda.libraries.layout import Problem
 
 # cudaDataType and cublasComputeType_t, numbers of library_types.h and cublas_api.h.
 DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 COMPUTE_TYPES = {"float32": 68, "float64": 70, "float16": 68, "bfloat16": 68}  # halves in float32
+_TF32 = 77
 _DEFAULT_ALGORITHM = -1
 
 
@@ -32,13 +34,19 @@ FACTORS = {
 }  # fmt: skip
 
 
+def compute_type(dtype: str) -> int:
+    """Return what a product is computed in; float32 follows CuPy's choice of TF32."""
+    return _TF32 if dtype == "float32" and is_tf32() else COMPUTE_TYPES[dtype]
+
+
 def run(problem: Problem) -> None:
     """Start the product on the current stream."""
     from cupy.cuda import device
     from cupy_backends.cuda.libs import cublas
 
     shape = problem.geometry
-    kind, compute = DATA_TYPES[shape.dtype], COMPUTE_TYPES[shape.dtype]
+    kind, result = DATA_TYPES[shape.dtype], DATA_TYPES[shape.result]
+    compute = compute_type(shape.dtype)
     alpha, beta = FACTORS[shape.dtype]
     (a_transposed, a_leading, a_stride), (b_transposed, b_leading, b_stride) = shape.a, shape.b
     handle = device.get_cublas_handle()
@@ -49,11 +57,11 @@ def run(problem: Problem) -> None:
     if shape.batch == 1:
         cublas.gemmEx(
             *sizes, scales[0], b, kind, b_leading, a, kind, a_leading,
-            scales[1], output, kind, shape.columns, compute, _DEFAULT_ALGORITHM,
+            scales[1], output, result, shape.columns, compute, _DEFAULT_ALGORITHM,
         )  # fmt: skip
     else:
         cublas.gemmStridedBatchedEx(
             *sizes, scales[0], b, kind, b_leading, b_stride, a, kind, a_leading, a_stride,
-            scales[1], output, kind, shape.columns, shape.rows * shape.columns, shape.batch,
+            scales[1], output, result, shape.columns, shape.rows * shape.columns, shape.batch,
             compute, _DEFAULT_ALGORITHM,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xbackprop.backend.capture import CaptureError
-from xbackprop.kernels.cuda.libraries.cublas import COMPUTE_TYPES, DATA_TYPES, FACTORS
+from xbackprop.kernels.cuda.libraries.cublas import DATA_TYPES, FACTORS, compute_type
 from xbackprop.kernels.cuda.libraries.layout import Geometry, Problem
 
 _WORKSPACE_BYTES = 32 * 2**20
@@ -63,7 +63,8 @@ def run(problem: Problem) -> None:
         ) from error
     device, stream = cupy.cuda.Device().id, cupy.cuda.get_current_stream().ptr
     align = min(_alignment(array) for array in (problem.a, problem.b))
-    plan, workspace = _plan(problem.geometry, device, align), _workspace(device, stream)
+    compute = compute_type(problem.geometry.dtype)
+    plan, workspace = _plan(problem.geometry, compute, device, align), _workspace(device, stream)
     alpha, beta = FACTORS[problem.geometry.dtype]
     output = problem.output.data.ptr
     library.matmul(
@@ -102,19 +103,21 @@ def _workspace(device: int, stream: int) -> Any:
 
 
 @functools.cache
-def _plan(shape: Geometry, device: int, alignment: int) -> Plan:
+def _plan(shape: Geometry, compute: int, device: int, alignment: int) -> Plan:
     """Describe a product and let the library choose; descriptors live as long as the process."""
     library = _library()
-    kind = DATA_TYPES[shape.dtype]
+    kind, result = DATA_TYPES[shape.dtype], DATA_TYPES[shape.result]
     scale_kind = DATA_TYPES["float64" if shape.dtype == "float64" else "float32"]
-    description = library.matmul_desc_create(COMPUTE_TYPES[shape.dtype], scale_kind)
+    description = library.matmul_desc_create(compute, scale_kind)
     of_product, of_matrix = library.MatmulDescAttribute, library.MatrixLayoutAttribute
     describe = functools.partial(_set, library.matmul_desc_set_attribute, description)
     (a_transposed, a_leading, a_stride), (b_transposed, b_leading, b_stride) = shape.a, shape.b
     describe(of_product.TRANSA, np.int32(b_transposed))
     describe(of_product.TRANSB, np.int32(a_transposed))
 
-    def layout(rows: int, columns: int, is_transposed: bool, leading: int, stride: int) -> int:
+    def layout(
+        kind: int, rows: int, columns: int, is_transposed: bool, leading: int, stride: int
+    ) -> int:
         size = (columns, rows) if is_transposed else (rows, columns)
         made: int = library.matrix_layout_create(kind, *size, leading)
         if shape.batch > 1:
@@ -124,9 +127,11 @@ def _plan(shape: Geometry, device: int, alignment: int) -> Plan:
         return made
 
     # The factors change places, and each is seen by columns: (columns of y, inner) comes first.
-    first = layout(shape.columns, shape.inner, b_transposed, b_leading, b_stride)
-    second = layout(shape.inner, shape.rows, a_transposed, a_leading, a_stride)
-    output = layout(shape.columns, shape.rows, False, shape.columns, shape.rows * shape.columns)
+    first = layout(kind, shape.columns, shape.inner, b_transposed, b_leading, b_stride)
+    second = layout(kind, shape.inner, shape.rows, a_transposed, a_leading, a_stride)
+    output = layout(
+        result, shape.columns, shape.rows, False, shape.columns, shape.rows * shape.columns
+    )
     algorithm = _choose(description, first, second, output, device, alignment)
     return Plan(description, first, second, output, algorithm)
 

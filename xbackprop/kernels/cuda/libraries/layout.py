@@ -5,7 +5,7 @@ What lies row by row in memory is the transpose of what cuBLAS sees, so ``y = a 
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,10 +36,12 @@ class Operand(NamedTuple):
 class Geometry(NamedTuple):
     """Everything about a product but where the numbers are; equal ones may share a plan.
 
-    ``rows, columns, inner`` are those of ``y = a b``; ``batch`` is the number of matrices.
+    ``dtype`` is that of both factors, ``result`` that of ``y = a b``, whose sizes are ``rows`` and
+    ``columns``; ``inner`` is the length of the sums, ``batch`` the number of matrices.
     """
 
     dtype: str
+    result: str
     rows: int
     columns: int
     inner: int
@@ -57,14 +59,16 @@ class Problem(NamedTuple):
     output: Array
 
 
-def lay_out(a: Array, b: Array) -> Problem:
+def lay_out(a: Array, b: Array, dtype: Any = None) -> Problem:
     """Return what a library needs for ``a @ b``, with a fresh output ``(..., n, m)`` by rows."""
+    dtype = np.dtype(a.dtype if dtype is None else dtype)
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    output = get_array_module(a).empty((*lead, a.shape[-2], b.shape[-1]), dtype=a.dtype)
+    output = get_array_module(a).empty((*lead, a.shape[-2], b.shape[-1]), dtype=dtype)
     first, second = operand(a, lead), operand(b, lead)
     geometry = Geometry(
-        a.dtype.name, a.shape[-2], b.shape[-1], a.shape[-1], math.prod(lead), first[1:], second[1:]
-    )
+        a.dtype.name, dtype.name, a.shape[-2], b.shape[-1], a.shape[-1], math.prod(lead),
+        first[1:], second[1:],
+    )  # fmt: skip
     return Problem(geometry, first.array, second.array, output)
 
 

@@ -672,6 +672,20 @@ def test_state_in_a_new_array_is_named(
 
 
 @on_fake
+def test_an_update_that_cannot_be_recorded_leaves_the_loss_scale_usable(
+    xb_device: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Looking(xb.optim.SGD):
+        def update(self, flat: Any, data: Any, *rest: Any) -> None:
+            float(data[0])
+            super().update(flat, data, *rest)
+
+    monkeypatch.setattr(xb.optim, "Looking", Looking, raising=False)
+    recorded = compare(optimizer="Looking", precision="float16")
+    check_reason(recorded, "synchronization by float() cannot be recorded", caplog)
+
+
+@on_fake
 def test_an_embedding_with_max_norm_is_recorded(
     xb_device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,8 +158,7 @@ class GradScaler:
     def update(self) -> None:
         """Shrink the scale after an overflow; let it grow after many updates without one."""
         finite = self._finite
-        self._finite = True
-        self._unscaled.clear()
+        self.forget_update()
         if not is_device_array(self.scale):
             self._update_on_host(bool(to_host(finite)))
             return
@@ -175,6 +174,11 @@ class GradScaler:
             scale[...] = xp.where(finite, grown, shrunk)
             self._tracker[...] = xp.where(finite & ~grows, self._tracker + 1, 0)
             self._skipped += (~finite).astype(np.int64)
+
+    def forget_update(self) -> None:
+        """Forget an update that failed on its way, so that another one may begin."""
+        self._finite = True
+        self._unscaled.clear()
 
     def _update_on_host(self, finite: bool) -> None:
         if not finite:

@@ -245,6 +245,14 @@ class Stepper:
         self._count_update()
 
     def _update(self, loss: Any) -> None:
+        try:
+            self._make_update(loss)
+        except BaseException:
+            if self.scaler is not None:  # the step is made once more where that helps
+                self.scaler.forget_update()
+            raise
+
+    def _make_update(self, loss: Any) -> None:
         may_overflow: Any = False
         if self.scaler is not None:
             may_overflow = self.scaler.may_overflow(loss)

@@ -318,6 +318,7 @@ def test_the_loss_scale_shrinks_and_grows_in_replays(xb_device: Device) -> None:
             told.append((scaler.state_dict(), trainer.optimizer.calls))
             if len(told) == 12:
                 told.append(trainer.stepper.count_skipped())
+        assert trainer.optimizer.first_nonfinite_step() is None
         scales.append((told, trainer.stepper.count_skipped(), everything(trainer)))
     assert scales[0] == scales[1]
     assert trainer.recorded is not None
@@ -341,8 +342,11 @@ def test_another_loss_scale_makes_another_recording(xb_device: Device) -> None:
 @on_fake
 def test_another_precision_makes_another_recording(xb_device: Device) -> None:
     def change(trainer: xb.Trainer, step: int) -> None:
+        if step == 0:  # nothing but the precision tells of a frozen layer's new values
+            for parameter in trainer.model[0].parameters():
+                parameter.requires_grad = False
         if step == 3:
-            xb.set_precision(trainer.model, "float16")
+            xb.set_precision(trainer.model[0], "float16")
 
     recorded = compare(between=change)
     assert (recorded.recordings, recorded.reason) == (2, None)

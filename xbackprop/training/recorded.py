@@ -212,7 +212,7 @@ class RecordedStep:
             marks += self.scaler.fingerprint()
         for _, top in self.modules:
             for parameter in top.parameters():
-                marks.append((id(parameter._data), id(parameter.value), parameter.requires_grad))
+                marks.append((id(parameter._data), parameter.requires_grad))
             for module in top.modules():
                 values = vars(module)
                 marks.append(precision_of(module))

@@ -343,10 +343,10 @@ def test_another_loss_scale_makes_another_recording(xb_device: Device) -> None:
 def test_another_precision_makes_another_recording(xb_device: Device) -> None:
     def change(trainer: xb.Trainer, step: int) -> None:
         if step == 0:  # nothing but the precision tells of a frozen layer's new values
-            for parameter in trainer.model[0].parameters():
+            for parameter in (*trainer.model[0].parameters(), *trainer.model[4].parameters()):
                 parameter.requires_grad = False
         if step == 3:
-            xb.set_precision(trainer.model[0], "float16")
+            xb.set_precision(trainer.model, "float16")
 
     recorded = compare(between=change)
     assert (recorded.recordings, recorded.reason) == (2, None)

@@ -13,7 +13,7 @@ from xbackprop import nn
 from xbackprop.backend.device import Device
 from xbackprop.backend.half import half_dtype
 from xbackprop.nn.generation import KeyValueCache, next_logits
-from xbackprop.ops.matmul import half_product, product
+from xbackprop.ops.matmul import mixed_product, product
 from xbackprop.training import CheckpointError
 
 HALVES = ("bfloat16", "float16")
@@ -38,9 +38,9 @@ def test_products_sum_in_float32_and_round_once(
     first, second = (rng.normal(size=shape).astype(dtype) for shape in shapes)
     exact = first.astype(np.float64) @ second.astype(np.float64)
     a, b = xb.to_device(first, xb_device), xb.to_device(second, xb_device)
-    wide = half_product(a, b, np.dtype(np.float32))
+    wide = product(a, b, np.dtype(np.float32))
     np.testing.assert_allclose(xb.to_host(wide), exact, rtol=1e-5, atol=1e-5)
-    low = xb.to_host(half_product(a, b, dtype))
+    low = xb.to_host(product(a, b, dtype))
     assert low.dtype == dtype
     unit = 2.0 ** (-8 if half == "bfloat16" else -11)
     np.testing.assert_allclose(low.astype(np.float64), exact, rtol=unit * 1.01, atol=1e-5)
@@ -49,12 +49,12 @@ def test_products_sum_in_float32_and_round_once(
 def test_what_is_half_rounds_the_other_operand() -> None:
     wide = np.float32([[1 + 2**-12, 1.0]])
     low = np.float16([[1.0], [0.0]])
-    assert product(wide, low)[0, 0] == 1
-    assert product(wide, low).dtype == np.float32
-    assert product(low.T, low).dtype == np.float16
-    assert product(wide, wide.T).dtype == np.float32
-    assert product(wide, wide.T, half=np.dtype("float16"))[0, 0] == 2
-    assert product(wide, wide.T, half=np.dtype("float32"))[0, 0] > 2
+    assert mixed_product(wide, low)[0, 0] == 1
+    assert mixed_product(wide, low).dtype == np.float32
+    assert mixed_product(low.T, low).dtype == np.float16
+    assert mixed_product(wide, wide.T).dtype == np.float32
+    assert mixed_product(wide, wide.T, half=np.dtype("float16"))[0, 0] == 2
+    assert mixed_product(wide, wide.T, half=np.dtype("float32"))[0, 0] > 2
 
 
 # --- sums are float32 ---------------------------------------------------------------------

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar, overload
 import numpy as np
 
 from xbackprop.backend.array_module import Array, is_array
+from xbackprop.backend.capture import captured_device, prohibitions_lifted
 from xbackprop.backend.device import Device, device_of, resolve_device
-from xbackprop.backend.transfer import launches_booked_by
+from xbackprop.backend.transfer import launches_booked_by, refuse_in_capture
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -47,6 +48,9 @@ class Kernel:
         As ``when``, returning the bytes of device memory read and written.
     smallest : int
         Elements of the first array from which on the kernel is worth its call.
+    capturable : bool
+        Whether it may be part of a recorded step: it starts kernels on the current stream, and
+        neither waits nor transfers anything.
     """
 
     function: Callable[..., Any]
@@ -54,6 +58,7 @@ class Kernel:
     launches: int | Callable[..., int]
     bytes_moved: Callable[..., int] | None
     smallest: int = 0
+    capturable: bool = True
 
     def count_launches(self, args: tuple[Any, ...], options: dict[str, Any]) -> int:
         """Return the launches of one call."""
@@ -159,6 +164,7 @@ class Op:
         launches: int | Callable[..., int] = 1,
         bytes_moved: Callable[..., int] | None = None,
         smallest: int = 0,
+        capturable: bool = True,
     ) -> Callable[[Function], Function]:
         """Register a faster version for a kind of device (``cpu`` or ``cuda``).
 
@@ -166,7 +172,7 @@ class Op:
         ----------
         device : {"cpu", "cuda"}
             Where it runs.
-        when, launches, bytes_moved, smallest
+        when, launches, bytes_moved, smallest, capturable
             See :class:`Kernel`.
 
         Returns
@@ -178,7 +184,7 @@ class Op:
             raise ValueError(f"a kernel is for 'cpu' or 'cuda'; got {device!r}")
 
         def register(function: Function) -> Function:
-            entry = Kernel(function, when, launches, bytes_moved, smallest)
+            entry = Kernel(function, when, launches, bytes_moved, smallest, capturable)
             self.kernels.setdefault(device, []).append(entry)
             if device == "cpu":
                 self._kernels_from = min(self._kernels_from, smallest)
@@ -236,10 +242,15 @@ class Op:
             if kernel is None:
                 result = self.reference(*args, **options)
             else:
-                function = self.reference if device.kind == "fake" else kernel.function
+                if captured_device() is not None and not kernel.capturable:
+                    refuse_in_capture(f"the kernel of {self.name}", "it says so of itself")
                 launches = kernel.count_launches(args, options)
                 with launches_booked_by(self.name, device, launches):
-                    result = function(*args, **options)
+                    if device.kind == "fake":
+                        with prohibitions_lifted():
+                            result = self.reference(*args, **options)
+                    else:
+                        result = kernel.function(*args, **options)
         if self._make_saved is None and self._has_saved:
             self._learn_saved_names(len(result[1]))
         return result if self._make_saved is None else (result[0], self._make_saved(result[1]))

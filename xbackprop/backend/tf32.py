@@ -53,3 +53,10 @@ def tf32_products(device: Device) -> Iterator[None]:
         yield
     finally:
         products.set_compute_type(np.float32, before)
+
+
+def is_tf32() -> bool:
+    """Tell whether CuPy's float32 products use TF32 at present."""
+    from cupy._core import _routines_linalg as products
+
+    return bool(products.get_compute_type(np.float32) == products.COMPUTE_TYPE_TF32)

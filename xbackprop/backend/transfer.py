@@ -7,11 +7,12 @@ import types
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module, is_array
+from xbackprop.backend.capture import CaptureError, captured_device
 from xbackprop.backend.device import CPU, Device, device_of, resolve_device
 from xbackprop.backend.fork import use
 from xbackprop.backend.memory import free_unused_memory, is_out_of_memory
@@ -188,7 +189,12 @@ def launches_booked_by(name: str, device: Device, launches: int) -> Iterator[Non
 
 
 def record(kind: Kind, size_bytes: int, device: Device, what: str, count: int = 1) -> None:
-    """Write an event into every open log; free when none is open."""
+    """Write an event into every open log; free when none is open.
+
+    A captured step may hold launches and nothing else.
+    """
+    if kind != "launch" and captured_device() is not None:
+        refuse_in_capture(f"{kind} by {what}", "nothing may cross or wait there")
     logs = _open_logs.get()
     if not logs or (kind == "launch" and _muted.get()):
         return
@@ -200,6 +206,14 @@ def record(kind: Kind, size_bytes: int, device: Device, what: str, count: int = 
         log.add(event, count)
     for log in logs:
         log.enforce(event)
+
+
+def refuse_in_capture(what: str, reason: str) -> NoReturn:
+    """Refuse what a recorded step may not do, and say in which line it is done."""
+    frame = _calling_frame()
+    raise CaptureError(
+        f"{frame.f_code.co_filename}:{frame.f_lineno}: {what} cannot be recorded: {reason}"
+    )
 
 
 def _calling_frame() -> types.FrameType:

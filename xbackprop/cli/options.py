@@ -74,8 +74,8 @@ _ONLY_FOR = {
 }  # fmt: skip
 # What a resumed run may be asked for anew; everything else is as the run has it.
 RESUMABLE = (
-    "resume", "data", "epochs", "on_nan", "keep", "save_every", "save_steps", "device", "quiet",
-    "detect_anomaly",
+    "resume", "data", "epochs", "graph", "on_nan", "keep", "save_every", "save_steps", "device",
+    "quiet", "detect_anomaly",
 )  # fmt: skip
 
 _EPILOG = """\
@@ -152,6 +152,8 @@ class TrainOptions:
         None is what the optimizer has, and no bound for the norm of the gradients.
     epochs, batch_size, accumulate, seed : int
         As their names say; ``accumulate`` is batches per update.
+    graph : bool
+        Record a step on the device and replay it.
     on_nan : str
         One of ``ON_NAN``.
     detect_anomaly : bool
@@ -206,6 +208,7 @@ class TrainOptions:
     batch_size: int = 16
     accumulate: int = 1
     seed: int = 0
+    graph: bool = False
     on_nan: str = "raise"
     detect_anomaly: bool = False
     precision: str = "float32"
@@ -504,6 +507,10 @@ def _make_parser() -> LineParser:
     network.add_argument(
         "--accumulate", type=whole_number(1), metavar="N",
         help="batches per update: as large a batch as if it fitted into memory (default: 1)",
+    )  # fmt: skip
+    network.add_argument(
+        "--graph", action="store_true",
+        help="record a step on the GPU and replay it, without Python in between; the same numbers",
     )  # fmt: skip
     network.add_argument(
         "--on-nan", type=one_of(ON_NAN), metavar="NAME",

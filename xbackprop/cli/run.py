@@ -160,6 +160,7 @@ def build_run(
         scheduler_interval="step",
         accumulation_steps=options.accumulate,
         clip_norm=options.clip_norm,
+        graph=options.graph,
         on_nan=options.on_nan,
         count_correct=None if task.num_classes is None else task.count_correct,
     )

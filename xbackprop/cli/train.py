@@ -210,6 +210,8 @@ def _remarks(run: Run, stop: StopRequest) -> list[str]:
         if trainer.scaler is not None and options.on_nan != "skip":
             why = "whose gradients overflowed float16; the loss scale was lowered"
         lines.append(f"skipped   {skipped} updates {why}")
+    if trainer.recorded is not None:
+        lines.append(f"graph     {trainer.recorded.describe()}")
     if not _is_complete(run):
         why = f"by {stop.name}"
         if trainer.nonfinite_step is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from xbackprop.backend.array_module import Array, get_array_module, is_device_array
 from xbackprop.module.frame import current_frame
 from xbackprop.module.parameter import Parameter
+from xbackprop.ops.joining import join
 
 if TYPE_CHECKING:
     from xbackprop.module.base import Module
@@ -31,7 +32,7 @@ def updates_stay_finite() -> Any:
     if not pairs:
         return True
     xp = get_array_module(pairs[0][0])
-    new, old = (xp.concatenate(arrays) for arrays in zip(*pairs, strict=True))  # fewer kernels
+    new, old = (join(arrays) for arrays in zip(*pairs, strict=True))  # fewer kernels
     finite = (xp.isfinite(new) | ~xp.isfinite(old)).all()
     return finite if is_device_array(finite) else bool(finite)
 

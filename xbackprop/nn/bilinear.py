@@ -8,7 +8,7 @@ from xbackprop.backend.device import Device
 from xbackprop.dispatch import ArraySpec, op
 from xbackprop.initializers import RandomSource, as_generator, uniform
 from xbackprop.module import Module, Parameter, describe_layer
-from xbackprop.ops.matmul import flatten_rows
+from xbackprop.ops.matmul import flatten_rows, product
 
 
 def _bilinear_flops(x1: ArraySpec, x2: ArraySpec, weight: ArraySpec, *_: Any) -> int:
@@ -56,7 +56,7 @@ def bilinear_forward(x1: Array, x2: Array, weight: Array, bias: Array | None) ->
     ``dLoss/dW = g^T P`` and ``dLoss/dP = g W =: G``; then ``dLoss/dx1 = G x2``,
     ``dLoss/dx2 = G^T x1`` and ``dLoss/db`` is the sum of ``g`` over the rows.
     """
-    output = _products(x1, x2).dot(weight.reshape(weight.shape[0], -1).T)
+    output = product(_products(x1, x2), weight.reshape(weight.shape[0], -1).T)
     if bias is not None:
         output += bias
     return output.reshape(*x1.shape[:-1], weight.shape[0]), (x1, x2, weight)
@@ -83,12 +83,12 @@ def bilinear_backward(
     grad_rows = flatten_rows(grad_output)
     grad_x1 = grad_x2 = grad_weight = None
     if input_grad:
-        grad_products = grad_rows.dot(weight.reshape(weight.shape[0], -1))
+        grad_products = product(grad_rows, weight.reshape(weight.shape[0], -1))
         grad_products = grad_products.reshape(-1, *weight.shape[1:])  # (rows, in1, in2)
         grad_x1 = (grad_products * flatten_rows(x2)[:, None, :]).sum(axis=2).reshape(x1.shape)
         grad_x2 = (grad_products * flatten_rows(x1)[:, :, None]).sum(axis=1).reshape(x2.shape)
     if weight_grad:
-        grad_weight = grad_rows.T.dot(_products(x1, x2)).reshape(weight.shape)
+        grad_weight = product(grad_rows.T, _products(x1, x2)).reshape(weight.shape)
     return grad_x1, grad_x2, grad_weight, grad_rows.sum(axis=0) if bias_grad else None
 
 

@@ -8,7 +8,7 @@ from xbackprop.backend.device import Device
 from xbackprop.dispatch import ArraySpec, op
 from xbackprop.initializers import RandomSource, as_generator, kaiming_uniform
 from xbackprop.module import Module, Parameter, describe_layer
-from xbackprop.ops.matmul import dot_rows, flatten_rows, product, sum_rows
+from xbackprop.ops.matmul import direct_product, direct_sum_rows, dot_rows, flatten_rows
 
 
 def _linear_flops(x: ArraySpec, weight: ArraySpec, *_: Any) -> int:
@@ -79,8 +79,8 @@ def linear_backward(
     """Return ``g W``, ``g^T x`` and the sum of ``g`` over the rows; None for what is not wanted."""
     grad_rows = flatten_rows(grad_output)
     grad_input = dot_rows(grad_output, weight) if input_grad else None
-    grad_weight = product(grad_rows.T, flatten_rows(x)) if weight_grad else None
-    grad_bias = sum_rows(grad_rows) if bias_grad else None
+    grad_weight = direct_product(grad_rows.T, flatten_rows(x)) if weight_grad else None
+    grad_bias = direct_sum_rows(grad_rows) if bias_grad else None
     return grad_input, grad_weight, grad_bias
 
 

@@ -8,6 +8,7 @@ from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.module import Parameter
 from xbackprop.optim.flat import FlatGroup
+from xbackprop.optim.norms import sums_of_squares
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
 from xbackprop.optim.updates import cast, decay, penalized, put
 
@@ -58,9 +59,8 @@ def adafactor_update(
 
 def root_mean_square(array: Array) -> Array:
     """Return ``sqrt(mean(array^2))`` as a float64 scalar on the device."""
-    flat = array.reshape(-1)
     xp = get_array_module(array)
-    return xp.sqrt(flat.dot(flat)).astype(np.float64) / array.size**0.5
+    return xp.sqrt(sums_of_squares(array)[0]).astype(np.float64) / array.size**0.5
 
 
 class Adafactor(Optimizer):

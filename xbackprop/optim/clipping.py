@@ -9,6 +9,7 @@ from xbackprop.backend.array_module import Array, is_array
 from xbackprop.backend.device import Device, device_of, resolve_device
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
+from xbackprop.ops.joining import join
 from xbackprop.optim.norms import sums_of_squares
 
 Parameters = Parameter | Iterable[Parameter]
@@ -198,7 +199,8 @@ def _norm_of_each(arrays: list[Array], norm_type: float, place: Device) -> Array
             norms.append(_norm(array, norm_type))
     with place.activate():
         xp = place.xp
-        return _norm(xp.stack([xp.asarray(to_device(norm, place)) for norm in norms]), norm_type)
+        moved = [xp.asarray(to_device(norm, place)).reshape(1) for norm in norms]
+        return _norm(join(moved), norm_type)
 
 
 def _norm(array: Array, norm_type: float) -> Array:
@@ -206,8 +208,7 @@ def _norm(array: Array, norm_type: float) -> Array:
     if array.size == 0:
         return xp.zeros((), dtype=array.dtype)
     if norm_type == 2.0:
-        flat = array.reshape(-1)
-        return xp.sqrt(flat.dot(flat))
+        return xp.sqrt(sums_of_squares(array)[0])
     if math.isinf(norm_type):
         return xp.abs(array).max()
     return (xp.abs(array) ** norm_type).sum() ** (1.0 / norm_type)

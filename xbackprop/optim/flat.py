@@ -165,7 +165,7 @@ class FlatGroup:
             return int(step)
         if isinstance(step, int):
             return self.device.xp.full((), step, dtype=np.int64)
-        return to_device(step, self.device)
+        return to_device(step, self.device).copy()  # written in place, so nobody else may have it
 
     def _bind_numbers(self, state: dict[Parameter, State]) -> None:
         """Give each parameter its numbers: one and the same object where all have the same."""
@@ -185,7 +185,7 @@ class FlatGroup:
             return float(to_host(number))
         if isinstance(number, float):
             return self.device.xp.full((), number, dtype=np.float64)
-        return to_device(number, self.device)
+        return to_device(number, self.device).copy()
 
     def is_current(self) -> bool:
         """Tell whether every parameter still lives in this cache."""
@@ -200,8 +200,8 @@ class FlatGroup:
                 return False
         return True
 
-    def scalar(self, name: str, value: float) -> Any:
-        """Return a hyperparameter as what updates compute with: on a device, a float64 scalar.
+    def scalar(self, name: str, value: float, dtype: Any = np.float64) -> Any:
+        """Return a hyperparameter as what updates compute with: on a device, a scalar.
 
         A changed value is written into the same device scalar, so a captured graph of kernels
         sees it; as a kernel's argument it needs no transfer.
@@ -210,7 +210,7 @@ class FlatGroup:
             return float(value)
         known = self.scalars.get(name)
         if known is None:
-            known = (value, self.device.xp.full((), value, dtype=np.float64))
+            known = (value, self.device.xp.full((), value, dtype=dtype))
         elif known[0] != value:
             known[1].fill(value)
             known = (value, known[1])
@@ -218,18 +218,43 @@ class FlatGroup:
         return known[1]
 
     def advance_together(self, finite: Any) -> None:
-        """Count one update of all parameters."""
+        """Count one update of all parameters; on a device in the scalar that is there."""
         number = len(self.steps)
-        self.steps = [self.steps[0] + _one(finite)] * number
+        step = self.steps[0]
+        step += _one(finite)
+        self.steps = [step] * number
         self.counts = [self.counts[0] + 1] * number
 
     def advance(self, index: int, finite: Any) -> None:
         """Count one update of one parameter."""
         if self.moves_together:
-            self._share_numbers()
-            self.moves_together = False
-        self.steps[index] = self.steps[index] + _one(finite)
+            self._part()
+        self.steps[index] += _one(finite)
         self.counts[index] += 1
+
+    def _part(self) -> None:
+        """Give each parameter a count and numbers of its own."""
+        self._share_numbers()
+        if self.device.kind != "cpu":
+            self.steps = [step.copy() for step in self.steps]
+            for views in self.views:
+                views |= {name: views[name].copy() for name in self.numbers}
+        self.moves_together = False
+
+    def device_numbers(self, state: dict[str, Any]) -> dict[str, Array]:
+        """Return the numbers in ``state`` that live on a device."""
+        if self.device.kind == "cpu":
+            return {}
+        return {name: state[name] for name in self.numbers}
+
+    def keep_numbers(self, state: dict[str, Any], numbers: dict[str, Array]) -> None:
+        """Move what an update put in the place of numbers into the scalars that were there.
+
+        Whatever a step changes keeps its address, so that a recorded step can be replayed.
+        """
+        for name, kept in numbers.items():
+            kept[...] = state[name]
+            state[name] = kept
 
     def _share_numbers(self) -> None:
         for views in self.views:

@@ -7,7 +7,9 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
+from xbackprop.ops.matmul import product
 from xbackprop.optim.flat import FlatGroup
+from xbackprop.optim.norms import sums_of_squares
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
 from xbackprop.optim.updates import cast, decay, put
 
@@ -37,13 +39,12 @@ def orthogonalize(
     a, b, c = coefficients
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = round_to_bfloat16(matrix.T if is_tall else matrix)
-    flat = x.reshape(-1)
-    norm = round_to_bfloat16(xp.sqrt(flat.dot(flat)))
+    norm = round_to_bfloat16(xp.sqrt(sums_of_squares(x)[0]))
     x = round_to_bfloat16(x / xp.maximum(norm, eps))
     for _ in range(steps):
-        gram = round_to_bfloat16(x.dot(x.T))
-        polynomial = round_to_bfloat16(gram * b + gram.dot(gram) * c)
-        x = round_to_bfloat16(x * a + polynomial.dot(x))
+        gram = round_to_bfloat16(product(x, x.T))
+        polynomial = round_to_bfloat16(gram * b + product(gram, gram) * c)
+        x = round_to_bfloat16(x * a + product(polynomial, x))
     return x.T if is_tall else x
 
 
@@ -161,11 +162,11 @@ class Muon(Optimizer):
 
     def scratch_arrays(self, group: dict[str, Any]) -> int:
         """Return how many arrays of the largest parameter's size an update holds at once."""
-        # Mean, direction where it is another, the iterate, and four while a product is rounded;
+        # Mean, direction where it is another, the iterate, and three while a product is rounded;
         # gram and polynomial are squares of the shorter side.
         largest = max(parameter.size for parameter in group["params"])
         square = max(min(parameter.shape) ** 2 for parameter in group["params"])
-        return 6 + bool(group["nesterov"]) + math.ceil(2 * square / max(largest, 1))
+        return 5 + bool(group["nesterov"]) + math.ceil(2 * square / max(largest, 1))
 
     def update(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array
+from xbackprop.backend.device import Device, device_of
 from xbackprop.backend.transfer import to_device
 from xbackprop.module import Parameter, UninitializedParameter, settle_parameters
 from xbackprop.module.parameter import clock
@@ -273,13 +274,17 @@ class Optimizer:
             return
         if self.elementwise and len(active) == len(parameters) and flat.moves_together:
             flat.advance_together(finite)
+            numbers = flat.device_numbers(flat.state)
             self.update(flat, flat.data, flat.grad, flat.state, flat.steps[0], finite)
+            flat.keep_numbers(flat.state, numbers)
             self._round(flat.half, flat.data)
         else:
             for i, (parameter, data, grad) in enumerate(flat.bindings):
                 if parameter.has_grad:
                     flat.advance(i, finite)
+                    numbers = flat.device_numbers(flat.views[i])
                     self.update(flat, data, grad, flat.views[i], flat.steps[i], finite)
+                    flat.keep_numbers(flat.views[i], numbers)
                     self._round(flat.halves[i], data)
         time = clock.tick()
         for parameter in active:
@@ -320,15 +325,15 @@ class Optimizer:
             total = sum(squares[1:], squares[0])
             self.last_sound = finite = xp.isfinite(total if loss is None else total + loss)
             is_bad = ~finite if may_overflow is False else ~finite & ~_on(may_overflow, xp)
-            if isinstance(self._bad_call, int):
-                self._bad_call = xp.full((), self._bad_call, dtype=np.int64)
-            earlier = to_device(self._bad_call, place)
+            # Written in place, and the number of the call read from the device: a recorded step
+            # finds the arrays and numbers that it was recorded with.
+            earlier = self._bad_call = counter_on(place, self._bad_call)
             is_well = earlier < 0
-            self._bad_call = xp.where(is_well & is_bad, self.calls, earlier)
+            call = flats[0].scalar("call", self.calls, np.int64)
+            earlier[...] = xp.where(is_well & is_bad, call, earlier)
             if not self.stop_at_nonfinite:  # else the first one is all there is to tell
-                skipped = self._skipped
-                skipped = skipped if isinstance(skipped, int) else to_device(skipped, place)
-                self._skipped = is_bad.astype(np.int64) + skipped
+                self._skipped = counter_on(place, self._skipped)
+                self._skipped += is_bad.astype(np.int64)
         return finite & is_well if self.stop_at_nonfinite else finite
 
     def scale_gradients(self, factor: Any) -> None:
@@ -351,13 +356,13 @@ class Optimizer:
         call = int(host_value(self._bad_call))
         if call < 0:
             return None
-        self._bad_call = -1
+        self._bad_call = _reset(self._bad_call, -1)
         return call
 
     def count_skipped_steps(self) -> int:
         """Return how many steps were skipped since the last call of this; reads one scalar back."""
         skipped = int(host_value(self._skipped))
-        self._skipped = 0
+        self._skipped = _reset(self._skipped, 0)
         return skipped
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -430,6 +435,11 @@ class Optimizer:
         return self._state
 
     @property
+    def flats(self) -> list[FlatGroup]:
+        """The groups of the cache, as the last step left them."""
+        return self._flats
+
+    @property
     def state(self) -> dict[Parameter, dict[str, Any]]:
         """The state of every parameter that was updated, as in PyTorch."""
         current = dict(self._state)
@@ -492,6 +502,22 @@ class Optimizer:
             options = ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
             lines.append(f"  group {number}: {len(group['params'])} parameters, {options}")
         return "\n".join([*lines, ")"])
+
+
+def counter_on(place: Device, counter: Any) -> Array:
+    """Return a counter as a device scalar of int64, the one it is if it lies there already."""
+    if isinstance(counter, int):
+        return place.xp.full((), counter, dtype=np.int64)
+    return to_device(counter, place)
+
+
+def _reset(counter: Any, value: int) -> Any:
+    """Set a counter to a number: a device scalar in place, without an upload."""
+    if isinstance(counter, int):
+        return value
+    with device_of(counter).activate():
+        counter.fill(value)
+    return counter
 
 
 def _on(flag: Any, xp: Any) -> Any:

@@ -158,8 +158,7 @@ class GradScaler:
     def update(self) -> None:
         """Shrink the scale after an overflow; let it grow after many updates without one."""
         finite = self._finite
-        self._finite = True
-        self._unscaled.clear()
+        self.forget_update()
         if not is_device_array(self.scale):
             self._update_on_host(bool(to_host(finite)))
             return
@@ -171,9 +170,15 @@ class GradScaler:
             grown = scale * self.growth_factor
             grown = xp.where(grows & xp.isfinite(grown), grown, scale)
             shrunk = xp.maximum(scale * self.backoff_factor, _SMALLEST)
-            self.scale = xp.where(finite, grown, shrunk)
-            self._tracker = xp.where(finite & ~grows, self._tracker + 1, 0)
-            self._skipped = self._skipped + (~finite).astype(np.int64)
+            # In place: a recorded step finds the arrays that it was recorded with.
+            scale[...] = xp.where(finite, grown, shrunk)
+            self._tracker[...] = xp.where(finite & ~grows, self._tracker + 1, 0)
+            self._skipped += (~finite).astype(np.int64)
+
+    def forget_update(self) -> None:
+        """Forget an update that failed on its way, so that another one may begin."""
+        self._finite = True
+        self._unscaled.clear()
 
     def _update_on_host(self, finite: bool) -> None:
         if not finite:
@@ -191,8 +196,22 @@ class GradScaler:
     def count_skipped_steps(self) -> int:
         """Return how many updates overflowed since the last call of this; reads one scalar back."""
         skipped = int(to_host(self._skipped))
-        self._skipped = self._skipped * 0
+        self._skipped *= 0
         return skipped
+
+    def living_arrays(self) -> dict[str, Array]:
+        """Return every device array that outlives a step, by a name that explains it."""
+        found = {
+            "the loss scale": self.scale,
+            "the loss scale's steps without overflow": self._tracker,
+            "the loss scale's skipped steps": self._skipped,
+        }
+        return {name: array for name, array in found.items() if is_device_array(array)}
+
+    def fingerprint(self) -> list[Any]:
+        """Return what a recorded step has taken from the host: options, and where numbers live."""
+        options = [self.growth_factor, self.backoff_factor, self.growth_interval]
+        return [*options, id(self.scale), id(self._tracker), id(self._skipped)]
 
     def get_scale(self) -> float:
         """Return the scale as a number; reads it back from a device."""

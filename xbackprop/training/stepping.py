@@ -11,6 +11,7 @@ from xbackprop.optim import Optimizer, clip_grad_norm_
 from xbackprop.training.accumulation import Accumulation
 from xbackprop.training.gradients import forward_backward
 from xbackprop.training.memory import Attempt, within_memory
+from xbackprop.training.recorded import RecordedStep
 from xbackprop.training.scaling import GradScaler
 
 ON_NAN = ("raise", "skip", "stop")
@@ -33,7 +34,7 @@ class Stepper:
 
     Parameters
     ----------
-    model, loss_fn, optimizer, accumulation_steps, on_nan, check_every, clip_norm
+    model, loss_fn, optimizer, accumulation_steps, on_nan, check_every, clip_norm, graph
         See :class:`xbackprop.Trainer`.
     scheduler : object with ``step()``, or None
         Called after every update.
@@ -48,6 +49,8 @@ class Stepper:
         Epochs finished.
     nonfinite_step : int or None
         With ``on_nan="stop"``: the step from which on nothing was changed.
+    recorded : RecordedStep or None
+        With ``graph=True``: what replays steps.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Stepper:
         on_nan: str,
         check_every: int | None,
         clip_norm: float | None = None,
+        graph: bool = False,
         scheduler: Any = None,
         scaler: GradScaler | None = None,
     ) -> None:
@@ -80,6 +84,11 @@ class Stepper:
         self.scaler = scaler
         self.clip_norm = None if clip_norm is None else _checked_norm(clip_norm)
         self.group = Accumulation(loss_fn, accumulation_steps)
+        self.recorded: RecordedStep | None = None
+        if graph:
+            self.recorded = RecordedStep(model, loss_fn, optimizer, self._step, scaler)
+            if accumulation_steps > 1:
+                self.recorded.give_up("accumulation_steps > 1: a group of batches is no one step")
         self.steps = 0
         self.epochs = 0
         self.nonfinite_step: int | None = None
@@ -118,15 +127,23 @@ class Stepper:
         return loss, output
 
     def _run(self, x: Any, y: Any) -> tuple[Array, Array]:
-        if not self.group.batches:
-            self.optimizer.zero_grad()
+        if self.group.every > 1:
+            if not self.group.batches:
+                self.optimizer.zero_grad()
+            with as_one_call(*(x if isinstance(x, tuple) else (x,))):
+                return self._accumulate(x, y)
+        step = self._step if self.recorded is None else self.recorded.run
+        loss, output = step(x, y)
+        self._count_update()
+        return loss, output
+
+    def _step(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """Do what a step does on the device; all of it, for it may be recorded."""
+        self.optimizer.zero_grad()
+        scale = None if self.scaler is None else self.scaler.grad_output
         with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
-            if self.group.every == 1:
-                scale = None if self.scaler is None else self.scaler.grad_output
-                loss, output = forward_backward(self.model, self.loss_fn, x, y, scale)
-                self._update(judged(loss))
-            else:
-                loss, output = self._accumulate(x, y)
+            loss, output = forward_backward(self.model, self.loss_fn, x, y, scale)
+            self._update(judged(loss))
         return loss, output
 
     def _describe(self, inputs: tuple[Any, ...], calls: int, batches: int) -> Attempt:
@@ -225,8 +242,17 @@ class Stepper:
         finally:
             self.group.reset()  # half averaged gradients are no group either
         self._update(loss)
+        self._count_update()
 
     def _update(self, loss: Any) -> None:
+        try:
+            self._make_update(loss)
+        except BaseException:
+            if self.scaler is not None:  # the step is made once more where that helps
+                self.scaler.forget_update()
+            raise
+
+    def _make_update(self, loss: Any) -> None:
         may_overflow: Any = False
         if self.scaler is not None:
             may_overflow = self.scaler.may_overflow(loss)
@@ -238,6 +264,8 @@ class Stepper:
             self.scaler.note(self.optimizer.last_sound)
             self.scaler.update()
         withhold_updates(self.optimizer.last_finite)
+
+    def _count_update(self) -> None:
         self.steps += 1
         if self.scheduler is not None:
             self.scheduler.step()

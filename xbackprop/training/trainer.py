@@ -21,6 +21,7 @@ from xbackprop.training.door import Door
 from xbackprop.training.evaluation import Evaluation, evaluate, predict
 from xbackprop.training.history import EpochMetrics
 from xbackprop.training.metrics import RunningMeans
+from xbackprop.training.recorded import RecordedStep
 from xbackprop.training.resume import FitProgress, restore_progress, resume_trainer, save_trainer
 from xbackprop.training.scaling import GradScaler
 from xbackprop.training.stepping import Stepper
@@ -61,6 +62,11 @@ class Trainer:
         Largest norm of all gradients of an update together; larger ones are scaled down to it, as
         by :func:`xbackprop.optim.clip_grad_norm_`. With accumulation it is the norm of the group's
         gradient. A norm that is not finite is what ``on_nan`` is about. None clips nothing.
+    graph : bool, default False
+        Record a step on the device once and replay it for every batch of that shape: the same
+        numbers, without Python between the kernels. What cannot be recorded (the CPU, accumulation,
+        an op that waits) runs as ordinary steps, with a warning in the log; see ``recorded``.
+        Not yet measured on a GPU.
     precision : {"float32", "tf32", "bfloat16", "float16"}, optional
         In what the model computes, see :func:`xbackprop.set_precision`; None leaves the model as
         it is. In float16 the loss is scaled by a :class:`xbackprop.GradScaler`: an update whose
@@ -76,6 +82,8 @@ class Trainer:
         One row for each finished epoch.
     nonfinite_step : int or None
         With ``on_nan="stop"``: the step at which training stopped.
+    recorded : RecordedStep or None
+        With ``graph=True``: its ``replays``, ``ordinary_steps``, and the ``reason`` for these.
     scaler : GradScaler or None
         Of the loss, in float16.
 
@@ -105,6 +113,7 @@ class Trainer:
         check_every: int | None = None,
         count_correct: Callable[[Array, Array], Array] | None = None,
         clip_norm: float | None = None,
+        graph: bool = False,
         precision: str | None = None,
     ) -> None:
         if getattr(loss_fn, "reduction", "mean") == "none":
@@ -135,6 +144,7 @@ class Trainer:
             check_every=check_every,
             scheduler=scheduler if scheduler_interval == "step" else None,
             clip_norm=clip_norm,
+            graph=graph,
             scaler=self.scaler,
         )
         self.door = Door(model, loss_fn)
@@ -158,6 +168,11 @@ class Trainer:
     def epochs(self) -> int:
         """Epochs finished so far."""
         return self.stepper.epochs
+
+    @property
+    def recorded(self) -> RecordedStep | None:
+        """With ``graph=True``: what records and replays; else None."""
+        return self.stepper.recorded
 
     @property
     def nonfinite_step(self) -> int | None:

@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -10,6 +12,12 @@ from xbackprop.backend.device import FAKE_DEVICE_COUNT, Device
 from xbackprop.backend.fake.memory import Allocation, current_index, memory_of
 from xbackprop.backend.fork import LockHolder, use
 from xbackprop.backend.transfer import record
+
+if TYPE_CHECKING:
+    from xbackprop.backend.fake.tape import TapeRecorder
+
+# Where the calls of this context are noted, while it is capturing.
+tape: ContextVar["TapeRecorder | None"] = ContextVar("xbackprop_fake_tape", default=None)
 
 # What CuPy computes with: NumPy's booleans, integers, floats and complex numbers up to 64 bit a
 # part (no longdouble, objects, text, dates, records), and bfloat16 of ml_dtypes.
@@ -141,25 +149,51 @@ def execute(
     """
     use("fake")
     index = _common_index(name, sources)
+    recorder = tape.get()
+    if recorder is not None:
+        recorder.check(name, index, sources)
     if name == "matmul":
         _refuse_batched_bfloat16(sources)
     if not view:
         require_current(name, index)
     if synchronizes:
         record("synchronization", 0, _DEVICES[index], name)
-    if quiet or any(source._array.dtype.kind == "c" for source in sources):  # casts to real warn
-        result = run_quietly(function, args, kwargs or {})
-    else:
-        # A GPU sets no floating-point flags, so nothing may warn here either.
-        with np.errstate(all="ignore"):
-            result = function(*args, **kwargs) if kwargs else function(*args)
+    if any(source._array.dtype.kind == "c" for source in sources):  # casts to real warn
+        quiet = True
+    result = _call(function, args, kwargs or {}, quiet)
     wrapped = wrap(result, index, sources) if out is None else out
     if not view:
         record("launch", 0, _DEVICES[index], name)
     elif _is_fresh(wrapped, sources):  # a reshape that had to copy, say
         require_current(name, index)
         record("launch", 0, _DEVICES[index], name)
+    else:
+        return wrapped
+    if recorder is not None:
+        recorder.note(
+            partial(_call, function, args, kwargs or {}, quiet),
+            [] if out is not None else _fresh_parts(wrapped, sources),
+        )
     return wrapped
+
+
+def _call(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], quiet: bool
+) -> Any:
+    if quiet:
+        return run_quietly(function, args, kwargs)
+    # A GPU sets no floating-point flags, so nothing may warn here either.
+    with np.errstate(all="ignore"):
+        return function(*args, **kwargs)
+
+
+def _fresh_parts(result: Any, sources: Sequence[FakeArray]) -> list[np.ndarray | None]:
+    """Return the memory of what a call has made, None for a part that it had found."""
+    parts = result if isinstance(result, (tuple, list)) else (result,)
+    return [
+        part._array if type(part) is FakeArray and _is_fresh(part, sources) else None
+        for part in parts
+    ]
 
 
 _quieting = LockHolder()
@@ -206,7 +240,7 @@ def _refuse_batched_bfloat16(sources: Sequence[FakeArray]) -> None:
     if any(_is_bfloat16(s._array.dtype) and s._array.ndim > 2 for s in sources):
         raise TypeError(
             "matmul: CuPy has no product of bfloat16 arrays beyond two dimensions. Call "
-            "xbackprop.ops.matmul.product, which has."
+            "xbackprop.ops.matmul.mixed_product, which has."
         )
 
 

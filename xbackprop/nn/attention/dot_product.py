@@ -11,7 +11,7 @@ from xbackprop.backend.half import widened
 from xbackprop.dispatch import ArraySpec, op
 from xbackprop.nn.attention.scores import masked_scores, part_of, shifted_exponentials, transposed
 from xbackprop.ops.broadcast import sum_to_shape
-from xbackprop.ops.matmul import product
+from xbackprop.ops.matmul import mixed_product
 
 
 def _attention_flops(
@@ -141,7 +141,7 @@ block_size)
         if kept is not None:
             numerators *= part_of(kept, rows, keys)
             total *= 1 - dropout_p
-        output[..., rows, :] = product(numerators, v[..., keys, :]) / total
+        output[..., rows, :] = mixed_product(numerators, v[..., keys, :]) / total
     saved = (q, k, v, output, shift, log_total, scale, attn_mask, kept, dropout_p, is_causal)
     return output, (*saved, block_size)
 
@@ -192,7 +192,7 @@ def scaled_dot_product_attention_backward(
         scores -= shift[..., rows, :]
         scores -= log_total[..., rows, :]
         probabilities = xp.exp(scores)
-        grad_scores = product(grad[..., rows, :], values_t[..., keys])
+        grad_scores = mixed_product(grad[..., rows, :], values_t[..., keys])
         passed = probabilities
         if kept is not None:
             block = part_of(kept, rows, keys)
@@ -200,9 +200,11 @@ def scaled_dot_product_attention_backward(
             passed = probabilities * block
         grad_scores -= means[..., rows, :]
         grad_scores *= probabilities
-        grad_q[..., rows, :] = product(grad_scores, k[..., keys, :])
-        grad_k[..., keys, :] += product(xp.swapaxes(grad_scores, -1, -2), q[..., rows, :])
-        grad_v[..., keys, :] += product(xp.swapaxes(passed, -1, -2), grad[..., rows, :], half=low)
+        grad_q[..., rows, :] = mixed_product(grad_scores, k[..., keys, :])
+        grad_k[..., keys, :] += mixed_product(xp.swapaxes(grad_scores, -1, -2), q[..., rows, :])
+        grad_v[..., keys, :] += mixed_product(
+            xp.swapaxes(passed, -1, -2), grad[..., rows, :], half=low
+        )
         if grad_mask is not None:
             mask_part = part_of(grad_mask, rows, keys)
             mask_part += sum_to_shape(grad_scores, mask_part.shape)

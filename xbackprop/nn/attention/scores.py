@@ -2,7 +2,7 @@
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.half import is_half, widened
-from xbackprop.ops.matmul import product
+from xbackprop.ops.matmul import mixed_product
 
 _ALL = slice(None)
 _HIDDEN = float("-inf")
@@ -52,10 +52,10 @@ def masked_scores(
     xp = get_array_module(q)
     queries = q[..., rows, :]
     if is_half(q.dtype):  # where scale * Q would be rounded
-        scores = product(queries, keys_t[..., keys], dtype=widened(q.dtype))
+        scores = mixed_product(queries, keys_t[..., keys], dtype=widened(q.dtype))
         scores *= scale
     else:
-        scores = xp.matmul(queries * scale, keys_t[..., keys])
+        scores = mixed_product(queries * scale, keys_t[..., keys])
     if attn_mask is not None:
         mask = part_of(attn_mask, rows, keys)
         if mask.dtype.kind == "b":

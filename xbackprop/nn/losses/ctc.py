@@ -9,6 +9,7 @@ from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.module import describe_layer
 from xbackprop.nn.losses.base import Loss, check_floats, check_index, mean_factor
+from xbackprop.ops.matmul import product
 
 
 @op(formula=None)
@@ -109,7 +110,7 @@ def ctc_loss_backward(
     scale = grad_output * _factor(target_lengths, nll, reduction)
     classes = xp.arange(log_probs.shape[2])
     one_hot = (xp.expand_dims(states, 2) == classes).astype(log_probs.dtype)
-    per_class = xp.matmul(xp.stack(shares[::-1], axis=1), one_hot)  # (batch, time, classes)
+    per_class = product(xp.stack(shares[::-1], axis=1), one_hot)  # (batch, time, classes)
     grad = -per_class.transpose(1, 0, 2) * scale.reshape(1, -1, 1)
     if zero_infinity:
         grad = xp.where((nll == math.inf).reshape(1, -1, 1), 0, grad)

@@ -20,7 +20,7 @@ from xbackprop.nn.recurrent.steps import (
     states_before,
     steps,
 )
-from xbackprop.ops.matmul import product
+from xbackprop.ops.matmul import mixed_product
 
 
 def _gru_flops(
@@ -117,7 +117,7 @@ def gru_forward(
     hidden_n, output = (xp.empty((len(x), size), dtype=x.dtype) for _ in range(2))
     h = h0.copy()
     for start, stop, count in steps(batch_sizes, is_reverse):
-        hidden = product(h[:count], weight_hh.T)
+        hidden = mixed_product(h[:count], weight_hh.T)
         if bias_hh is not None:
             hidden += bias_hh
         gate, state = gates[start:stop], output[start:stop]
@@ -168,7 +168,7 @@ def gru_backward(
         grad_step = grad_hidden[start:stop]
         grad_step *= dh[:, None]
         dh *= z[start:stop]
-        dh += product(grad_step.reshape(count, weight_hh.shape[0]), weight_hh)
+        dh += mixed_product(grad_step.reshape(count, weight_hh.shape[0]), weight_hh)
         grad_h[:count] = dh
     grad_input = grad_hidden.copy()
     grad_input[:, 2] = grad_n

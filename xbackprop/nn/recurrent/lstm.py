@@ -20,7 +20,7 @@ from xbackprop.nn.recurrent.steps import (
     states_before,
     steps,
 )
-from xbackprop.ops.matmul import product
+from xbackprop.ops.matmul import mixed_product
 
 
 def _lstm_flops(
@@ -137,7 +137,7 @@ def lstm_forward(
     h, c = h0.copy(), c0.copy()
     for start, stop, count in steps(batch_sizes, is_reverse):
         gate, cell = gates[start:stop], cells[start:stop]
-        gate += product(h[:count], weight_hh.T)
+        gate += mixed_product(h[:count], weight_hh.T)
         sigmoid_in_place(gate[:, : 2 * size])
         xp.tanh(gate[:, 2 * size : 3 * size], out=gate[:, 2 * size : 3 * size])
         sigmoid_in_place(gate[:, 3 * size :])
@@ -145,7 +145,7 @@ def lstm_forward(
         cell += gate[:, :size] * gate[:, 2 * size : 3 * size]
         hidden = xp.tanh(cell)
         hidden *= gate[:, 3 * size :]
-        output[start:stop] = hidden if weight_hr is None else product(hidden, weight_hr.T)
+        output[start:stop] = hidden if weight_hr is None else mixed_product(hidden, weight_hr.T)
         h[:count], c[:count] = output[start:stop], cell
     saved = (x, h0, c0, weight_ih, weight_hh, weight_hr, batch_sizes, is_reverse)
     return (output, h, c), (*saved, gates, cells, output)
@@ -185,13 +185,13 @@ def lstm_backward(
     for start, stop, count in reversed(steps(batch_sizes, is_reverse)):
         dh = xp.add(grad_output[start:stop], grad_h[:count], out=grad_hidden[start:stop])
         if weight_hr is not None:
-            dh = product(dh, weight_hr)
+            dh = mixed_product(dh, weight_hr)
         dc = dh * cell_slopes[start:stop]
         dc += grad_c[:count]
         grad_gate = grad_gates[start:stop]
         grad_gate[:, :3] *= dc[:, None]
         grad_gate[:, 3] *= dh
-        grad_h[:count] = product(grad_gate.reshape(count, weight_hh.shape[0]), weight_hh)
+        grad_h[:count] = mixed_product(grad_gate.reshape(count, weight_hh.shape[0]), weight_hh)
         grad_c[:count] = dc * f[start:stop]
     grad_rows = grad_gates.reshape(len(x), weight_hh.shape[0])
     before = states_before(h0, output, batch_sizes, is_reverse)
@@ -199,7 +199,7 @@ def lstm_backward(
     states = (grad_h, grad_c) if wanted.states else (None, None)
     grad_hr = None
     if weight_hr is not None and wanted.weight_hr:
-        grad_hr = product(grad_hidden.T, tanh_c * o, half=weight_hr.dtype)
+        grad_hr = mixed_product(grad_hidden.T, tanh_c * o, half=weight_hr.dtype)
     return grad_x, *states, *grad_weights, grad_hr
 
 

@@ -19,7 +19,7 @@ from xbackprop.nn.recurrent.steps import (
     states_before,
     steps,
 )
-from xbackprop.ops.matmul import product
+from xbackprop.ops.matmul import mixed_product
 
 
 def _rnn_flops(
@@ -111,7 +111,7 @@ def rnn_forward(
     h = h0.copy()
     for start, stop, count in steps(batch_sizes, is_reverse):
         state = output[start:stop]
-        state += product(h[:count], weight_hh.T)
+        state += mixed_product(h[:count], weight_hh.T)
         if nonlinearity == "tanh":
             xp.tanh(state, out=state)
         else:
@@ -141,7 +141,7 @@ def rnn_backward(
     grad_h = gradient_at_end(grad_h_n, h0)
     for start, stop, count in reversed(steps(batch_sizes, is_reverse)):
         grad[start:stop] *= grad_output[start:stop] + grad_h[:count]
-        grad_h[:count] = product(grad[start:stop], weight_hh)
+        grad_h[:count] = mixed_product(grad[start:stop], weight_hh)
     before = states_before(h0, output, batch_sizes, is_reverse)
     grad_x, *grad_weights = products_backward(grad, grad, x, before, weight_ih, wanted)
     return grad_x, grad_h if wanted.states else None, *grad_weights

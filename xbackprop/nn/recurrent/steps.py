@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import ArraySpec
-from xbackprop.ops.matmul import product
+from xbackprop.ops.matmul import mixed_product
 
 
 class Wanted(NamedTuple):
@@ -62,7 +62,7 @@ def input_products(
     x: Array, weight_ih: Array, bias_ih: Array | None, bias_hh: Array | None
 ) -> Array:
     """Return ``x W_ih^T + b_ih + b_hh`` of all steps as one product."""
-    products = product(x, weight_ih.T)
+    products = mixed_product(x, weight_ih.T)
     if bias_ih is not None:
         products += bias_ih if bias_hh is None else bias_ih + bias_hh
     return products
@@ -113,9 +113,9 @@ def products_backward(
     """
     half = weight_ih.dtype
     return (
-        product(grad_input_side, weight_ih) if wanted.x else None,
-        product(grad_input_side.T, x, half=half) if wanted.weight_ih else None,
-        product(grad_hidden_side.T, hidden_before, half=half) if wanted.weight_hh else None,
+        mixed_product(grad_input_side, weight_ih) if wanted.x else None,
+        mixed_product(grad_input_side.T, x, half=half) if wanted.weight_ih else None,
+        mixed_product(grad_hidden_side.T, hidden_before, half=half) if wanted.weight_hh else None,
         grad_input_side.sum(axis=0) if wanted.bias_ih else None,
         grad_hidden_side.sum(axis=0) if wanted.bias_hh else None,
     )

@@ -12,12 +12,14 @@ from xbackprop.observe.layers.survey import survey
 from xbackprop.observe.lesson import explain
 from xbackprop.observe.parity import OpParity, Parity, parity
 from xbackprop.observe.parity_file import record_parity, replay_parity
+from xbackprop.observe.statistics import StatisticsRecorder
 
 __all__ = [
     "AnomalyError",
     "Explanation",
     "OpParity",
     "Parity",
+    "StatisticsRecorder",
     "Survey",
     "detect_anomaly",
     "explain",

@@ -1,8 +1,9 @@
 """One update after the other: accumulation, and what to do about a loss that is no number."""
 
+import contextlib
 import math
 import numbers
-from typing import Any
+from typing import Any, Protocol
 
 from xbackprop.backend.array_module import Array, get_array_module, is_device_array
 from xbackprop.module import Module, as_one_call, updates_stay_finite, withhold_updates
@@ -21,6 +22,19 @@ class NonFiniteError(RuntimeError):
     """
 
 
+class UpdateWatcher(Protocol):
+    """Something that looks at updates, counted from 1 on, as they are made."""
+
+    def watch_batch(self, step: int) -> contextlib.AbstractContextManager[None]:
+        """Be around forward and backward of a batch of an update."""
+
+    def before_update(self, step: int) -> None:
+        """Be told that the gradients are there; nothing is clipped or updated yet."""
+
+    def after_update(self, step: int) -> None:
+        """Be told that the weights are updated."""
+
+
 class Stepper:
     """Turns batches into updates.
 
@@ -30,6 +44,8 @@ class Stepper:
         See :class:`xbackprop.Trainer`.
     scheduler : object with ``step()``, or None
         Called after every update.
+    watcher : UpdateWatcher or None
+        Looks at every update.
 
     Attributes
     ----------
@@ -52,6 +68,7 @@ class Stepper:
         check_every: int | None,
         clip_norm: float | None = None,
         scheduler: Any = None,
+        watcher: UpdateWatcher | None = None,
     ) -> None:
         for name, number in (
             ("check_every", 1 if check_every is None else check_every),
@@ -67,6 +84,7 @@ class Stepper:
         self.on_nan = on_nan
         self.check_every = check_every
         self.scheduler = scheduler
+        self.watcher = watcher
         self.clip_norm = None if clip_norm is None else _checked_norm(clip_norm)
         self.group = Accumulation(loss_fn, accumulation_steps)
         self.steps = 0
@@ -95,12 +113,19 @@ class Stepper:
         if not self.group.batches:
             self.optimizer.zero_grad()
         with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
-            if self.group.every == 1:
-                loss, output = forward_backward(self.model, self.loss_fn, x, y)
-                self._update(judged(loss))
+            if self.watcher is None:
+                loss, output = self._run(x, y)
             else:
-                loss, output = self._accumulate(x, y)
+                with self.watcher.watch_batch(self.steps + 1):
+                    loss, output = self._run(x, y)
         self._look_if_due(loss)
+        return loss, output
+
+    def _run(self, x: Any, y: Any) -> tuple[Array, Array]:
+        if self.group.every > 1:
+            return self._accumulate(x, y)
+        loss, output = forward_backward(self.model, self.loss_fn, x, y)
+        self._update(judged(loss))
         return loss, output
 
     def finish_group(self) -> None:
@@ -165,6 +190,8 @@ class Stepper:
         self._update(loss)
 
     def _update(self, loss: Any) -> None:
+        if self.watcher is not None:
+            self.watcher.before_update(self.steps + 1)
         if self.clip_norm is not None:
             loss = self._clip(loss, self.clip_norm)
         self.optimizer.step(loss=loss)
@@ -172,6 +199,8 @@ class Stepper:
         self.steps += 1
         if self.scheduler is not None:
             self.scheduler.step()
+        if self.watcher is not None:
+            self.watcher.after_update(self.steps)
 
     def _clip(self, loss: Any, max_norm: float) -> Any:
         """Clip the gradients of the update; return the loss, NaN for it where they have no norm.

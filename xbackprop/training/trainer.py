@@ -21,7 +21,7 @@ from xbackprop.training.evaluation import Evaluation, evaluate, predict
 from xbackprop.training.history import EpochMetrics
 from xbackprop.training.metrics import RunningMeans
 from xbackprop.training.resume import FitProgress, restore_progress, resume_trainer, save_trainer
-from xbackprop.training.stepping import Stepper
+from xbackprop.training.stepping import Stepper, UpdateWatcher
 
 
 class Trainer:
@@ -59,6 +59,8 @@ class Trainer:
         Largest norm of all gradients of an update together; larger ones are scaled down to it, as
         by :func:`xbackprop.optim.clip_grad_norm_`. With accumulation it is the norm of the group's
         gradient. A norm that is not finite is what ``on_nan`` is about. None clips nothing.
+    watcher : UpdateWatcher, optional
+        Looks at updates as they are made: :class:`xbackprop.observe.StatisticsRecorder`.
 
     Attributes
     ----------
@@ -95,6 +97,7 @@ class Trainer:
         check_every: int | None = None,
         count_correct: Callable[[Array, Array], Array] | None = None,
         clip_norm: float | None = None,
+        watcher: UpdateWatcher | None = None,
     ) -> None:
         if getattr(loss_fn, "reduction", "mean") == "none":
             raise ValueError(
@@ -121,6 +124,7 @@ class Trainer:
             check_every=check_every,
             scheduler=scheduler if scheduler_interval == "step" else None,
             clip_norm=clip_norm,
+            watcher=watcher,
         )
         self.door = Door(model, loss_fn)
         self.model = model

@@ -25,6 +25,9 @@ PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1")}
 TORCH = "torch==2.13.0"  # what names, layouts and numbers are compared with
 
+# NVRTC, and CuPy, which calls it here as on a GPU: registers differ between releases of NVRTC.
+CUDA_COMPILERS = ("cupy-cuda13x==14.*", "nvidia-cuda-nvrtc==13.0.*", "ml_dtypes>=0.4")
+
 # pip as the installer: machines that keep PyTorch's large wheel in a folder tell pip about it, and
 # uv does not read pip's settings. Kept between runs, because PyTorch takes minutes to install.
 torch_session = nox.session(venv_backend="virtualenv", reuse_venv=True)
@@ -128,6 +131,32 @@ def gpu_less_cupy(session: nox.Session) -> None:
     session.install(".[cli]", "cupy-cuda12x>=14", *group("test"))
     targets = ["tests/gpu_less", "tests/test_cupy_surface.py", "tests/test_probe.py"]
     session.run("pytest", *(session.posargs or targets))
+
+
+@nox.session
+def cuda_compile(session: nox.Session) -> None:
+    """Compile every CUDA kernel for every architecture, and hold its registers against a table.
+
+    Without a driver and without the CUDA toolkit. `-- --write` writes the table.
+    """
+    session.install(".", *CUDA_COMPILERS)
+    session.run("python", "-m", "cuda_compile", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Open the explanation's page in Chromium, and take README's picture of it.
+
+    Needs a Chromium and its driver; on Debian: apt install chromium chromium-driver.
+    """
+    absent = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    if absent:  # pytest alone skips these tests then
+        session.error(f"{' and '.join(absent)} not found: apt install chromium chromium-driver")
+    session.install(".[explain]", "selenium>=4.20", *group("test"))
+    session.run("pytest", *(session.posargs or ["tests/browser"]))
+    if not session.posargs:
+        out = str(Path(".github", "explain.png"))
+        session.run("python", "-m", "browser.screenshot", "--out", out, env={"PYTHONPATH": "tests"})
 
 
 @torch_session

@@ -176,7 +176,7 @@ def test_steps_stand_below_each_other(capsys, form):
         ("--loss cross_entropy --target 2", "a class from 0 to 1"),
         ("--loss cross_entropy --target 0.5", "a class from 0 to 1"),
         ("--loss huber", "half_squared, mse, bce, cross_entropy"),
-        ("--format html", "text, markdown, latex, json"),
+        ("--format pdf", "text, markdown, latex, html, json"),
         ("--layers 2", "such as 2,3,3,1"),
         ("--layers 100,100,1", "at most 200 weights"),
         ("--weights none.json", "cannot be read"),

@@ -127,3 +127,10 @@ def test_clipping_refuses_what_makes_no_sense() -> None:
         xb.optim.clip_grads_with_norm_([w], -1.0, w.data)
     with pytest.raises(ValueError, match="clip_value >= 0; got -1"):
         xb.optim.clip_grad_value_([w], -1.0)
+
+
+def test_total_norm_of_arrays_on_two_devices_and_of_two_dtypes() -> None:
+    arrays = [xb.asarray([3.0], device="cpu"), xb.asarray([4.0], device="fake")]
+    assert float(xb.optim.get_total_norm(arrays)) == 5.0
+    mixed = [np.float32([3.0]), np.float64([4.0])]
+    assert float(xb.optim.get_total_norm(mixed)) == 5.0

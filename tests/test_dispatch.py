@@ -153,6 +153,32 @@ def test_fake_asks_the_cuda_kernel_runs_the_reference_and_books_its_launches(sca
     assert scale(np.ones(1))[0] == 2  # on cpu nobody asks
 
 
+def test_a_kernel_is_asked_with_options_and_with_the_order_in_memory() -> None:
+    @op
+    def shifted(x: Any, *, by: float = 0.0) -> Any:
+        return x + by + 0 + 0
+
+    def supports(x: ArraySpec, *, by: float = 0.0) -> bool:
+        return x.is_contiguous and by != 3
+
+    def count(x: ArraySpec, *, by: float = 0.0) -> int:
+        return 2 if by else 1
+
+    shifted.kernel("cuda", when=supports, launches=count)(lambda x, *, by=0.0: x)
+
+    def launches(x: Any, **options: float) -> int:
+        with xb.transfer_log() as log:
+            shifted(x, **options)
+        return log.launches
+
+    with xb.use_device("fake"):
+        x = xb.asarray(np.ones((2, 3)))
+        assert launches(x) == 1
+        assert launches(x, by=2) == 2
+        assert launches(x, by=3) == 3  # the reference's
+        assert launches(x.T) == 3
+
+
 def test_launches_of_nested_ops_are_those_of_the_outer_kernel() -> None:
     @op
     def inner(x: Any) -> Any:
@@ -283,11 +309,12 @@ def test_observers_see_the_ops_of_a_training_step(xb_device: Device) -> None:
         output, saved = model.forward(x)
         _, loss_saved = loss.forward(output, y)
         model.backward(loss.backward(1.0, loss_saved), saved)
-    assert [name for when, name, depth in record.told if when == "before"] == [
-        "linear_forward",
-        "relu_forward",
-        "mse_loss_forward",
-        "mse_loss_backward",
-        "relu_backward",
-        "linear_backward",
+    assert [(name, depth) for when, name, depth in record.told if when == "before"] == [
+        ("linear_forward", 0),
+        ("relu_forward", 0),
+        ("mse_loss_forward", 0),
+        ("mse_loss_backward", 0),
+        ("relu_backward", 0),
+        ("linear_backward", 0),
+        ("sum_rows", 1),  # the gradient of the bias
     ]

@@ -63,6 +63,11 @@ def test_bfloat16_is_taken_where_it_is_installed() -> None:
     assert x.dtype == bfloat16
     assert float((x + x).astype(np.float32).sum()) == 8
     assert xb.to_device(np.ones(2, bfloat16), "fake").dtype == bfloat16
+    stack = xp.asarray(np.ones((2, 2, 2), bfloat16))
+    assert float(xp.matmul(stack[0], stack[1]).sum()) == 8
+    for multiply in (lambda: xp.matmul(stack, stack), lambda: stack @ stack[0]):
+        with pytest.raises(TypeError, match="bfloat16 arrays beyond two dimensions"):
+            multiply()
     with pytest.raises((TypeError, ValueError)):
         xp.asarray(np.ones(2, pytest.importorskip("ml_dtypes").float8_e4m3fn))
 

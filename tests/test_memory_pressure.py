@@ -25,7 +25,9 @@ masking = pytest.mark.parametrize("skip", [False, True], ids=["plain", "skip_non
 
 
 @pytest.fixture(autouse=True)
-def no_limit_left() -> Iterator[None]:
+def no_limit_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # The garbage of a process of tests takes 0.1 s to collect, and memory runs out often here.
+    monkeypatch.setattr("xbackprop.backend.memory.gc.collect", lambda: 0)
     yield
     set_memory_limit(None)
 
@@ -325,7 +327,9 @@ def gradient_bytes(training: Training) -> int:
 @pytest.mark.parametrize(
     "name", ["SGD", "SGD with everything", "Adam with everything", "AdamW", "Muon"]
 )
-def test_a_smaller_batch_goes_on(name: str, warm: int) -> None:
+def test_a_smaller_batch_goes_on(name: str, warm: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Which batch would fit is looked for in test_out_of_memory.py.
+    monkeypatch.setattr("xbackprop.training.memory._measure", lambda *arguments: None)
     (case,) = (row for row in OPTIMIZERS if row.name == name)
     counts = run_out_of_memory(case, warm, 50)
     assert counts["limits"] == 50

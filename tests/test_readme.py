@@ -1,7 +1,9 @@
 """README's code runs as it stands there, in both languages, on the CPU and on the stand-in GPU."""
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -76,6 +78,38 @@ def test_what_readme_says_fails_on_fake_only(pytester, faulty, line):
     result = pytester.runpytest_subprocess("-v", "--xb-devices", "cpu,fake", *plugin_arguments())
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines([f">*{line.replace('[', '[[]')}*"])
+
+
+# In one process, since what they import takes seconds each time.
+ONE_BY_ONE = """
+import json, sys
+from xbackprop.cli.main import main
+for program, *words in json.loads(sys.argv[1]):
+    if program == "python":
+        exec(words[1])
+    elif main(words) != 0:
+        sys.exit(" ".join(words))
+"""
+
+
+def test_commands_of_the_table_run_one_after_the_other(tmp_path):
+    for package in ("pandas", "sklearn", "onnx"):
+        pytest.importorskip(package)
+    (console,) = [code for language, code in BLOCKS if language == "console"]
+    commands = [line.removeprefix("$ ") for line in console.splitlines()]
+    assert len(commands) == 6
+    words = [shlex.split(command) for command in commands]
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ONE_BY_ONE, json.dumps(words)],
+        env={**os.environ, "XBACKPROP_DEVICE": "cpu"},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, ""), run.stdout
+    assert len((tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()) == 151
+    assert (tmp_path / "runs" / "flowers" / "model.onnx").exists()
 
 
 @pytest.mark.parametrize("file", READMES, ids=lambda file: file.name)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from xbackprop import data, interop, nn, observe, optim, testing
     from xbackprop.dispatch import op
     from xbackprop.initializers import manual_seed
-    from xbackprop.module import Module, Parameter
-    from xbackprop.training import Trainer, load, save, value_and_grad
+    from xbackprop.module import Module, Parameter, set_precision
+    from xbackprop.training import GradScaler, Trainer, load, save, value_and_grad
 
 __version__ = "0.1.0"
 
@@ -37,6 +37,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "DeviceUnavailableError",
+    "GradScaler",
     "Module",
     "Parameter",
     "Trainer",
@@ -56,12 +57,14 @@ __all__ = [
     "optim",
     "save",
     "set_device",
+    "set_precision",
     "testing",
     "to_device",
     "to_host",
     "transfer_guard",
     "transfer_log",
     "use_device",
+    "use_references",
     "value_and_grad",
 ]
 
@@ -72,6 +75,7 @@ _LAZY = {
     "nn": "xbackprop.nn",
     "optim": "xbackprop.optim",
     "testing": "xbackprop.testing",
+    "GradScaler": "xbackprop.training:GradScaler",
     "Module": "xbackprop.module:Module",
     "Parameter": "xbackprop.module:Parameter",
     "Trainer": "xbackprop.training:Trainer",
@@ -80,6 +84,8 @@ _LAZY = {
     "observe": "xbackprop.observe",
     "op": "xbackprop.dispatch:op",
     "save": "xbackprop.training:save",
+    "set_precision": "xbackprop.module:set_precision",
+    "use_references": "xbackprop.dispatch:use_references",
     "value_and_grad": "xbackprop.training:value_and_grad",
 }
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import inspect
+import math
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -24,6 +25,7 @@ class ArraySpec(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
+    is_contiguous: bool = True  # in C order
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,28 @@ class Kernel:
     function : callable
         Same arguments and results as the op's reference.
     when : callable or None
-        Pure function of the arguments (arrays as :class:`ArraySpec`, the rest as it is) that says
-        whether this kernel can serve the call; None serves every call.
-    launches : int
-        Kernel launches of one call; the stand-in books this number.
+        Pure function of the arguments (arrays as :class:`ArraySpec`, the rest as it is) and the
+        keyword-only options that says whether this kernel can serve the call; None serves every
+        call.
+    launches : int or callable
+        Kernel launches of one call; the stand-in books this number. A callable is asked as
+        ``when`` is.
     bytes_moved : callable or None
         As ``when``, returning the bytes of device memory read and written.
+    smallest : int
+        Elements of the first array from which on the kernel is worth its call.
     """
 
     function: Callable[..., Any]
     when: Callable[..., bool] | None
-    launches: int
+    launches: int | Callable[..., int]
     bytes_moved: Callable[..., int] | None
+    smallest: int = 0
+
+    def count_launches(self, args: tuple[Any, ...], options: dict[str, Any]) -> int:
+        """Return the launches of one call."""
+        launches = self.launches
+        return launches if isinstance(launches, int) else launches(*as_specs(args), **options)
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,7 @@ class Observer(Protocol):
 
 _observers: ContextVar[tuple[Observer, ...]] = ContextVar("xbackprop_observers", default=())
 _depth: ContextVar[int] = ContextVar("xbackprop_op_depth", default=0)
+_references_only: ContextVar[bool] = ContextVar("xbackprop_references_only", default=False)
 # One entry per observe() open in any thread; empty lets the fast path skip the context. A list,
 # because append and pop are atomic and `+= 1` is not.
 _observing: list[None] = []
@@ -105,7 +118,9 @@ class Op:
             for parameter in inspect.signature(reference).parameters.values()
             if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         )
-        self._direct = False  # True once known that a CPU call is just the reference
+        # True once known that a CPU call is just the reference, where arrays are smaller than this.
+        self._direct = False
+        self._kernels_from: float = math.inf
         self._has_saved = self.name.endswith("_forward")
         self._make_saved: Callable[[Any], Any] | None = None
 
@@ -118,8 +133,12 @@ class Op:
             and not _observing
             and args
             and (
-                type(args[0]) is np.ndarray
-                or (type(args[0]) is float and type(args[-1]) is np.ndarray)
+                (type(args[0]) is np.ndarray and args[0].size < self._kernels_from)
+                or (
+                    type(args[0]) is float
+                    and type(args[-1]) is np.ndarray
+                    and args[-1].size < self._kernels_from
+                )
             )
         ):
             try:
@@ -137,8 +156,9 @@ class Op:
         device: str,
         *,
         when: Callable[..., bool] | None = None,
-        launches: int = 1,
+        launches: int | Callable[..., int] = 1,
         bytes_moved: Callable[..., int] | None = None,
+        smallest: int = 0,
     ) -> Callable[[Function], Function]:
         """Register a faster version for a kind of device (``cpu`` or ``cuda``).
 
@@ -146,7 +166,7 @@ class Op:
         ----------
         device : {"cpu", "cuda"}
             Where it runs.
-        when, launches, bytes_moved
+        when, launches, bytes_moved, smallest
             See :class:`Kernel`.
 
         Returns
@@ -158,21 +178,25 @@ class Op:
             raise ValueError(f"a kernel is for 'cpu' or 'cuda'; got {device!r}")
 
         def register(function: Function) -> Function:
-            entry = Kernel(function, when, launches, bytes_moved)
+            entry = Kernel(function, when, launches, bytes_moved, smallest)
             self.kernels.setdefault(device, []).append(entry)
-            self._direct = False
+            if device == "cpu":
+                self._kernels_from = min(self._kernels_from, smallest)
             return function
 
         return register
 
-    def select(self, device: Device, args: tuple[Any, ...]) -> Kernel | None:
+    def select(
+        self, device: Device, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Kernel | None:
         """Return the kernel that serves a call, newest registration first, or None."""
         candidates = self.kernels.get("cuda" if device.kind == "fake" else device.kind, ())
-        if not candidates:
+        if not candidates or _references_only.get():
             return None
-        specs = [ArraySpec(a.shape, a.dtype) if is_array(a) else a for a in args]
+        specs = as_specs(args)
+        size = next((math.prod(spec.shape) for spec in specs if isinstance(spec, ArraySpec)), 0)
         for kernel in reversed(candidates):
-            if kernel.when is None or kernel.when(*specs):
+            if size >= kernel.smallest and (kernel.when is None or kernel.when(*specs, **options)):
                 return kernel
         return None
 
@@ -184,8 +208,6 @@ class Op:
             result = self._run(device, args, options)
             if device.kind == "cpu":  # by now the cpu kernels are loaded and `saved` has its names
                 self._direct = True
-                if self.kernels.get("cpu"):  # asked last: one may be registered at this moment
-                    self._direct = False
             return result
         call = OpCall(self, args, options, device, _depth.get())
         for observer in _observers.get():
@@ -209,16 +231,15 @@ class Op:
         return bound.args, bound.kwargs
 
     def _run(self, device: Device, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        kernel = self.select(device, args)
+        kernel = self.select(device, args, options)
         with device.activate():
             if kernel is None:
                 result = self.reference(*args, **options)
-            elif device.kind == "fake":
-                with launches_booked_by(self.name, device, kernel.launches):
-                    result = self.reference(*args, **options)
             else:
-                with launches_booked_by(self.name, device, kernel.launches):
-                    result = kernel.function(*args, **options)
+                function = self.reference if device.kind == "fake" else kernel.function
+                launches = kernel.count_launches(args, options)
+                with launches_booked_by(self.name, device, launches):
+                    result = function(*args, **options)
         if self._make_saved is None and self._has_saved:
             self._learn_saved_names(len(result[1]))
         return result if self._make_saved is None else (result[0], self._make_saved(result[1]))
@@ -284,6 +305,14 @@ def op(
     return created
 
 
+def as_specs(args: tuple[Any, ...]) -> list[Any]:
+    """Return the arguments as ``when`` sees them: arrays by what is known without their values."""
+    return [
+        ArraySpec(value.shape, value.dtype, value.flags.c_contiguous) if is_array(value) else value
+        for value in args
+    ]
+
+
 def registered_ops() -> dict[str, Op]:
     """Return every op by its full name."""
     return dict(_registry)
@@ -345,6 +374,30 @@ def observe(*observers: Observer) -> Iterator[None]:
         _observers.reset(token)
 
 
+def is_observed() -> bool:
+    """Tell whether anything watches the op calls of this context; ops are not fused then."""
+    return bool(_observing) and bool(_observers.get())
+
+
+@contextlib.contextmanager
+def use_references() -> Iterator[None]:
+    """Let every op of this context run its reference, whatever kernels there are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xbackprop as xb
+    >>> with xb.use_references():
+    ...     xb.nn.ReLU()(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+    token = _references_only.set(True)
+    try:
+        yield
+    finally:
+        _references_only.reset(token)
+
+
 def _load_kernels(kind: str) -> None:
     """Import the kernels of a kind of device at the first op there."""
     if kind not in _loaded_kernels:
@@ -354,5 +407,5 @@ def _load_kernels(kind: str) -> None:
         _loaded_kernels.add(kind)
 
 
-__all__ = ["Array", "ArraySpec", "Kernel", "Observer", "Op", "OpCall", "find_device", "observe",
-           "op", "registered_ops"]  # fmt: skip
+__all__ = ["Array", "ArraySpec", "Kernel", "Observer", "Op", "OpCall", "find_device",
+           "is_observed", "observe", "op", "registered_ops", "use_references"]  # fmt: skip

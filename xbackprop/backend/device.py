@@ -308,7 +308,14 @@ def _choose(name: str | Device, asked_by: str) -> DeviceChoice:
             f"{report.reason}. Fix: {report.fix}"
         ) from report.exception
     device = Device("cuda", report.device_index)
+    _limit_memory(device)
     return DeviceChoice(device, asked, asked_by, f"asked for by {asked_by}; {report.reason}")
+
+
+def _limit_memory(device: Device) -> None:
+    from xbackprop.backend.memory import limit_memory
+
+    limit_memory(device)
 
 
 def _choose_automatically(asked_by: str) -> DeviceChoice:
@@ -318,6 +325,7 @@ def _choose_automatically(asked_by: str) -> DeviceChoice:
     report = probe_cuda(None)
     if report.state == CudaState.USABLE and report.device_index is not None:
         device = Device("cuda", report.device_index)
+        _limit_memory(device)
         return DeviceChoice(device, "auto", asked_by, f"auto: {report.reason}")
     if report.state == CudaState.NOT_INSTALLED:
         reason = "auto: CuPy is not installed"

@@ -14,6 +14,7 @@ import numpy as np
 from xbackprop.backend.array_module import Array, get_array_module, is_array
 from xbackprop.backend.device import CPU, Device, device_of, resolve_device
 from xbackprop.backend.fork import use
+from xbackprop.backend.memory import free_unused_memory, is_out_of_memory
 
 Kind = Literal["upload", "download", "synchronization", "launch", "peer_copy"]
 
@@ -228,6 +229,8 @@ def to_device(array: Array, device: str | Device | None = None) -> Array:
     ------
     TypeError
         For dtypes that no GPU holds (object, text, dates) and for lists (use :func:`asarray`).
+    MemoryError
+        When the device has no room, also after its pool gave back what no array uses.
     """
     target = resolve_device(device)
     if not is_array(array):
@@ -244,10 +247,20 @@ def to_device(array: Array, device: str | Device | None = None) -> Array:
         return to_host(array)
     if source != CPU:
         return _copy_to_peer(array, target)
-    host = _uploadable(array)
+    host = uploadable(array)
     if host.dtype.char in "gG":
         raise TypeError(f"no GPU holds {host.dtype}; convert with .astype('float64') first")
     record("upload", host.nbytes, target, "to_device()")
+    try:
+        return _upload(host, target)
+    except MemoryError as error:
+        if not is_out_of_memory(error, target):
+            raise
+    free_unused_memory(target)
+    return _upload(host, target)
+
+
+def _upload(host: np.ndarray, target: Device) -> Array:
     if target.kind == "fake":
         from xbackprop.backend.fake import upload
 
@@ -321,11 +334,11 @@ def asarray(
     if dtype is None and host.dtype.kind == "f" and host.dtype != np.float16:
         dtype = np.float32
     host = np.array(host, dtype=dtype, copy=True if copy else None)
-    return to_device(_uploadable(host), device)
+    return to_device(uploadable(host), device)
 
 
-def _uploadable(host: np.ndarray) -> np.ndarray:
-    """Refuse what no GPU holds; make the byte order native."""
+def uploadable(host: np.ndarray) -> np.ndarray:
+    """Refuse what is no array of numbers; make the byte order native."""
     if host.dtype.kind not in "biufc" and host.dtype.name != "bfloat16":
         raise TypeError(
             f"expected numbers; got an array of dtype {host.dtype}. "

@@ -9,6 +9,7 @@ from xbackprop.cli.errors import CommandError
 from xbackprop.cli.options import TrainOptions
 from xbackprop.data import DataError, Split, load_corpus, load_dataset
 from xbackprop.data.builtin import BUILTIN_NAMES
+from xbackprop.data.columns import TableSplit, load_columns
 from xbackprop.data.text import TEXT_EXTENSIONS, TEXT_NAMES
 from xbackprop.data.tokenizers import Tokenizer
 
@@ -18,7 +19,11 @@ NAMES = (*BUILTIN_NAMES, *TEXT_NAMES)
 _WORDS = (
     ("Pass stratify=False, or regression=True if", "Leave that row out, or pass --regression if"),
     ("Pass regression=True if", "Pass --regression if"),
-    ("leave the column out with features", "leave the column out with --features"),
+    (
+        "Encode it as a number or leave the column out with features",
+        "Encode it as a number, leave the column out with --features, or pass --preprocess columns",
+    ),
+    ("eave the column out with features", "eave the column out with --features"),
     ("or list features", "or name the columns to use with --features"),
     ("is the target? Name one of", "is the target? Pass --target with one of"),
     ("stratify=True expects", "the split into two parts expects"),
@@ -72,6 +77,14 @@ def load_split(options: TrainOptions) -> Split:
     try:
         if options.model == "gpt":
             return _load_text(options)
+        if options.preprocess == "columns":
+            return load_columns(
+                options.data,
+                target=options.target,
+                features=options.features,
+                task=options.task,
+                unknown=options.unknown or "ignore",
+            )
         split = load_dataset(
             options.data,
             target=options.target,
@@ -81,13 +94,18 @@ def load_split(options: TrainOptions) -> Split:
         )
         return _as_images(split, options) if takes_images else split
     except DataError as error:
-        message = str(error)
-        for words, ours in _WORDS:
-            message = message.replace(words, ours)
-        raise CommandError(f"--data: {message}") from error
+        raise CommandError(f"--data: {in_our_words(error)}") from error
     except OSError as error:  # a name too long, a folder that may not be read
         reason = error.strerror or error
         raise CommandError(f"--data: {options.data}: cannot be read ({reason})") from error
+
+
+def in_our_words(error: DataError) -> str:
+    """Return what is wrong with a file, in terms of our options."""
+    message = str(error)
+    for words, ours in _WORDS:
+        message = message.replace(words, ours)
+    return message
 
 
 def _load_text(options: TrainOptions) -> TextSplit:
@@ -179,6 +197,8 @@ def data_config(split: Split, path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             about_file["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         about_file["feature_names"] = list(split.feature_names)
+    if isinstance(split, TableSplit):
+        about_file["preprocessing"] = split.preprocessing.config()
     return {
         "name": split.name,
         "training_samples": len(split.x_train),

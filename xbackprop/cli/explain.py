@@ -11,10 +11,11 @@ import numpy as np
 from xbackprop import nn, optim
 from xbackprop.backend.device import use_device
 from xbackprop.cli.devices import choose_device
-from xbackprop.cli.errors import CommandError
+from xbackprop.cli.errors import FAILED, CommandError
 from xbackprop.cli.explain_model import explain_model, make_loss
 from xbackprop.cli.explain_options import ExplainOptions
 from xbackprop.observe import Explanation, explain
+from xbackprop.observe.page import page
 
 _HIDDEN = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 # Small numbers that are easy to follow; another shape draws its own.
@@ -156,6 +157,11 @@ def _printed(told: list[Explanation], options: ExplainOptions) -> str:
     if options.format == "json":
         parts = [one.as_dict() for one in told]
         return json.dumps(parts[0] if len(parts) == 1 else parts, indent=2, allow_nan=False) + "\n"
+    if options.format == "html":
+        try:
+            return page(told, options.lang)
+        except ImportError as error:
+            raise CommandError(str(error), FAILED) from error
     write = {
         "text": Explanation.to_text,
         "markdown": Explanation.to_markdown,

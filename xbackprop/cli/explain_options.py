@@ -15,7 +15,7 @@ HIDDEN = ("sigmoid", "relu", "tanh")
 OUTPUTS = ("linear", "sigmoid")
 LOSSES = ("half_squared", "mse", "bce", "cross_entropy")
 OPTIMIZERS = ("sgd", "momentum", "adam")
-FORMATS = ("text", "markdown", "latex", "json")
+FORMATS = ("text", "markdown", "latex", "html", "json")
 OF_BARE_MODEL = ("inputs", "target", "loss")  # with a model file that belongs to no run
 _MOST_WEIGHTS = 200  # beyond that nobody reads every number
 

@@ -114,8 +114,35 @@ def _parity(words: list[str]) -> int:
     return run_parity(options)
 
 
+def _predict(words: list[str]) -> int:
+    from xbackprop.cli.use_options import read_use_options
+
+    options = read_use_options("predict", words)
+    from xbackprop.cli.predict import run_predict
+
+    return run_predict(options)
+
+
+def _evaluate(words: list[str]) -> int:
+    from xbackprop.cli.use_options import read_use_options
+
+    options = read_use_options("evaluate", words)
+    from xbackprop.cli.evaluate import run_evaluate
+
+    return run_evaluate(options)
+
+
+def _export(words: list[str]) -> int:
+    from xbackprop.cli.export import read_export_options, run_export
+
+    return run_export(read_export_options(words))
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
+    "predict": _predict,
+    "evaluate": _evaluate,
+    "export": _export,
     "explain": _explain,
     "gradcheck": _gradcheck,
     "parity": _parity,
@@ -129,6 +156,9 @@ def _top_parser() -> LineParser:
         "Neural networks with hand-written backward passes, on a CPU or a GPU.",
         "commands:\n"
         "  train            train a network on images, on texts, or on a table of yours\n"
+        "  predict          predict the target of each row of a table\n"
+        "  evaluate         compare predictions with the target that a table has\n"
+        "  export           write a trained network for ONNX, or for NumPy alone\n"
         "  explain          show backpropagation on one sample, with all its numbers\n"
         "  gradcheck        compare every layer's backward with central differences\n"
         "  parity           compare devices and precisions op by op\n"

@@ -25,6 +25,12 @@ LOSSES = ("cross-entropy", "mse", "half-squared-error", "bce-with-logits", "bce"
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 ON_NAN = ("raise", "skip", "stop")
+PRECISIONS = ("float32", "bfloat16", "float16", "tf32")
+TASKS = ("classification", "regression")
+PREPROCESS = ("columns", "none")
+UNKNOWN = ("ignore", "error")
+# CSV has two readings: numbers as they stand, and columns of all kinds.
+_COLUMNS_ONLY = (".tsv", ".parquet", ".feather", ".arrow")
 # What each kind of network is trained with where nothing is said.
 MODELS: dict[str, dict[str, Any]] = {
     # With 256 hidden units, products of 16 rows are done by one thread of NumPy's OpenBLAS: threads
@@ -59,6 +65,7 @@ _ONLY_FOR = {
     "channels": ("cnn", "resnet"),
     "kernel_size": ("cnn",),
     **dict.fromkeys(("target", "features", "regression", "standardize", "loss"), _TABLES),
+    **dict.fromkeys(("task", "preprocess", "unknown"), _TABLES),
     **dict.fromkeys(
         (
             "preset", "tokens", "vocab_size", "layers", "heads", "width", "context", "prompt",
@@ -76,6 +83,7 @@ RESUMABLE = (
 _EPILOG = """\
 examples:
   xbackprop train
+  xbackprop train flowers.csv --target species
   xbackprop train --hidden 64,32 --activation tanh --optimizer sgd --lr 0.1
   xbackprop train --data flowers.csv --target species --standardize
   xbackprop train --data houses.csv --target price --regression --standardize
@@ -96,13 +104,19 @@ class TrainOptions:
     Attributes
     ----------
     data : str
-        A built-in set, or the path of a CSV or NPZ file.
+        A built-in set, or the path of a table or an NPZ file.
     target : str or None
-        Column of a CSV file.
+        Column of a table; with ``preprocess`` also several, separated by commas.
     features : tuple of str or None
-        Columns of a CSV file; None takes all but the target.
+        Columns of a table; None takes all but the target.
     regression : bool
         The target is a quantity.
+    task : str or None
+        One of ``TASKS``; None finds out by the target with ``preprocess``.
+    preprocess : str
+        One of ``PREPROCESS``: scikit-learn's ColumnTransformer, or numbers as they stand.
+    unknown : str or None
+        One of ``UNKNOWN``: what a text does that the training part has not.
     standardize : bool
         Scale each feature, and the target of a regression.
     model : str
@@ -148,6 +162,8 @@ class TrainOptions:
         Updates between two looks at what happens in each layer.
     tensorboard : bool
         Write event files of TensorBoard.
+    precision : str
+        One of ``PRECISIONS``: what the network computes in.
     keep, save_every, save_steps : int, int, int or None
         Checkpoints kept, and epochs and steps between two of them.
     resume : str or None
@@ -166,6 +182,9 @@ class TrainOptions:
     target: str | None = None
     features: tuple[str, ...] | None = None
     regression: bool = False
+    task: str | None = None
+    preprocess: str = "none"
+    unknown: str | None = None
     standardize: bool = False
     model: str = "mlp"
     hidden: tuple[int, ...] = ()
@@ -197,6 +216,7 @@ class TrainOptions:
     detect_anomaly: bool = False
     record_statistics: int | None = None
     tensorboard: bool = False
+    precision: str = "float32"
     keep: int = 2
     save_every: int = 1
     save_steps: int | None = None
@@ -225,8 +245,15 @@ def read_options(arguments: Sequence[str]) -> TrainOptions:
         One line that lists what is valid.
     """
     given = vars(_make_parser().read(arguments))
+    if given.get("table") is not None and "data" in given:
+        raise CommandError(
+            f"--data {given['data']}: the data is named already, {given['table']}. Leave one out"
+        )
+    table = given.pop("table", None)
+    if table is not None:
+        given["data"] = table
     if "resume" not in given:
-        return _completed(given)
+        return _completed(_with_preprocessing(given, is_table=table is not None))
     refused = ["--" + name.replace("_", "-") for name in given if name not in RESUMABLE]
     if refused:
         allowed = ", ".join("--" + name.replace("_", "-") for name in RESUMABLE[1:])
@@ -235,6 +262,34 @@ def read_options(arguments: Sequence[str]) -> TrainOptions:
             f"With --resume there may be {allowed}"
         )
     return saved_options(given)
+
+
+def _with_preprocessing(given: dict[str, Any], *, is_table: bool) -> dict[str, Any]:
+    """Say how the columns of a table become numbers, and what is asked of them."""
+    suffix = Path(given.get("data", "")).suffix.lower()
+    is_csv_table = is_table and suffix == ".csv"
+    default = "columns" if suffix in _COLUMNS_ONLY or is_csv_table else "none"
+    preprocess = given.get("preprocess", default)
+    if preprocess == "columns" and suffix not in (".csv", *_COLUMNS_ONLY):
+        raise CommandError(
+            "--preprocess columns: expected a table (.csv, .tsv, .parquet, .feather, .arrow); "
+            f"got {given.get('data', 'digits')}. Leave it out"
+        )
+    if preprocess == "none" and suffix in _COLUMNS_ONLY:
+        raise CommandError(f"--preprocess none: reads .csv and .npz only; got {given['data']}")
+    if preprocess == "columns" and given.get("standardize"):
+        raise CommandError("--standardize: the columns of a table are standardized. Leave it out")
+    if preprocess == "none" and "unknown" in given:
+        raise CommandError("--unknown: is of columns of texts. Add --preprocess columns")
+    task = given.get("task")
+    if task == "classification" and given.get("regression"):
+        raise CommandError("--task classification: --regression says the opposite. Leave one out")
+    completed = {**given, "preprocess": preprocess} if preprocess != "none" else dict(given)
+    if task == "regression":
+        completed["regression"] = True
+    elif given.get("regression"):
+        completed["task"] = "regression"
+    return completed
 
 
 def has_meaning(option: str, model: str) -> bool:
@@ -350,18 +405,39 @@ def _make_parser() -> LineParser:
     )
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--data", metavar="DATA",
-        help="digits (default), mnist-5k, a .csv file with a header row, an .npz file with X, y;\n"
-        "for a gpt: shakespeare (its default), or a .txt file",
+        "table", nargs="?", metavar="DATA",
+        help="a table: .csv, .tsv, .parquet, .feather or .arrow, of numbers and texts, prepared\n"
+        "by scikit-learn (extra data); or what --data takes",
     )  # fmt: skip
-    data.add_argument("--target", metavar="COLUMN", help="what to predict; required for a CSV file")
+    data.add_argument(
+        "--data", metavar="DATA",
+        help="digits (default), mnist-5k, a .csv file of numbers as they are, an .npz file\n"
+        "with X, y; for a gpt: shakespeare (its default), or a .txt file",
+    )  # fmt: skip
+    data.add_argument(
+        "--target", metavar="COLUMN",
+        help="what to predict; required for a table; several quantities as A,B",
+    )  # fmt: skip
     data.add_argument(
         "--features", type=column_names, metavar="A,B",
-        help="the columns of a CSV file to predict it from (default: all others)",
+        help="the columns of a table to predict it from (default: all others)",
     )  # fmt: skip
     data.add_argument(
         "--regression", action="store_true", help="the target is a quantity, not a class"
     )
+    data.add_argument(
+        "--task", type=one_of(TASKS), metavar="NAME",
+        help=f"{' or '.join(TASKS)} (default: found out by the target)",
+    )  # fmt: skip
+    data.add_argument(
+        "--preprocess", type=one_of(PREPROCESS), metavar="NAME",
+        help="columns: fill in what is missing, scale numbers, one column for each text; none:\n"
+        "numbers as they are (default: columns, but none for --data FILE.csv)",
+    )  # fmt: skip
+    data.add_argument(
+        "--unknown", type=one_of(UNKNOWN), metavar="NAME",
+        help="a text that the training part has not: ignore (zeros, with a note; default) or error",
+    )  # fmt: skip
     data.add_argument(
         "--standardize", action="store_true",
         help="bring each feature, and the target of a regression, to mean 0 and deviation 1",
@@ -457,6 +533,10 @@ def _make_parser() -> LineParser:
     run.add_argument(
         "--device", metavar="NAME",
         help="auto, cpu, cuda, cuda:N, fake, fake:N (default: what XBACKPROP_DEVICE says, or auto)",
+    )  # fmt: skip
+    run.add_argument(
+        "--precision", type=one_of(PRECISIONS), metavar="NAME",
+        help="float32 (default), bfloat16, float16 (with loss scaling), or tf32 (on GPUs)",
     )  # fmt: skip
     run.add_argument(
         "--out", metavar="FOLDER",

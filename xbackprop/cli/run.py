@@ -13,6 +13,7 @@ import xbackprop
 from xbackprop.backend.device import DeviceChoice
 from xbackprop.cli.datasets import NAMES, TextSplit, data_config, describe_split
 from xbackprop.cli.devices import describe_device
+from xbackprop.cli.errors import CommandError
 from xbackprop.cli.networks import (
     describe_network,
     find_warmup,
@@ -26,6 +27,8 @@ from xbackprop.cli.run_folder import CHECKPOINTS, make_run_folder, write_config
 from xbackprop.cli.scaling import Scaling, measure_scaling, reaches_too_far
 from xbackprop.cli.tasks import Task, make_task
 from xbackprop.data import Split
+from xbackprop.data.columns import TableSplit
+from xbackprop.module import Module, set_precision
 from xbackprop.training import CheckpointFolder, Trainer
 
 _NO_SETTINGS = ("out", "quiet", "resume", "device_asked_by", "detect_anomaly")
@@ -79,10 +82,24 @@ class Run:
 
     def scaling_config(self) -> dict[str, Any] | None:
         """Return the scaling as plain data, for those who use the model later."""
-        if self.x_scaling is None:
-            return None
-        y_scaling = None if self.y_scaling is None else self.y_scaling.as_dict()
-        return {"x": self.x_scaling.as_dict(), "y": y_scaling}
+        scalings = {"x": self.x_scaling, "y": self.y_scaling}
+        plain = {key: None if one is None else one.as_dict() for key, one in scalings.items()}
+        return plain if any(plain.values()) else None
+
+    def table_config(self) -> dict[str, Any]:
+        """Return what predictions for other tables need, as plain data."""
+        split, options = self.split, self.options
+        target = (options.target,) if options.target else ()
+        learned = split.preprocessing.config() if isinstance(split, TableSplit) else None
+        return {
+            "features": list(split.feature_names),
+            "targets": list(split.targets if isinstance(split, TableSplit) else target),
+            "classes": None if split.classes is None else list(split.classes),
+            "outputs": self.task.outputs,
+            "loss": self.task.loss_name,
+            "sample_shape": list(split.x_train.shape[1:]),
+            "preprocessing": learned,
+        }
 
 
 def prepare_run(options: TrainOptions, choice: DeviceChoice, split: Split) -> Run:
@@ -132,6 +149,7 @@ def build_run(
     options = replace(options, warmup=find_warmup(options, len(split.x_train)))
     weights_rng, order_rng = np.random.default_rng(options.seed).spawn(2)
     model = make_network(split.x_train.shape[1:], options, task, weights_rng)
+    _set_precision(model, options.precision)
     optimizer = make_optimizer(model, options, task)
     lr = float(optimizer.param_groups[0]["lr"])  # a schedule that rises begins with less
     trainer = Trainer(
@@ -151,6 +169,11 @@ def build_run(
         "lr": lr,
         "device": str(choice.device),
     }
+    is_table = isinstance(split, TableSplit)
+    if is_table:
+        used["regression"] = task.num_classes is None
+        used["task"] = "regression" if task.num_classes is None else "classification"
+    scales_target = task.num_classes is None and (is_table or options.standardize)
     folder = find_folder()
     return Run(
         options=replace(options, **used),
@@ -162,9 +185,7 @@ def build_run(
         folder=folder,
         checkpoints=CheckpointFolder(folder / CHECKPOINTS, keep=options.keep),
         x_scaling=measure_scaling(split.x_train) if options.standardize else None,
-        y_scaling=(
-            measure_scaling(split.y_train) if options.standardize and options.regression else None
-        ),
+        y_scaling=measure_scaling(split.y_train) if scales_target else None,
     )
 
 
@@ -252,6 +273,14 @@ def make_command(options: TrainOptions) -> list[str]:
     return words
 
 
+def _set_precision(model: Module, precision: str) -> None:
+    """Let the network compute in what was asked for, or end with what stands in the way."""
+    try:
+        set_precision(model, precision)
+    except (ImportError, NotImplementedError) as error:
+        raise CommandError(f"--precision {precision}: {error}") from error
+
+
 def describe_run(run: Run) -> list[str]:
     """Return what a run is going to do, in a few lines."""
     options = run.options
@@ -263,9 +292,35 @@ def describe_run(run: Run) -> list[str]:
         f"batches of {_describe_batch(options)}, {options.epochs} epochs, seed {options.seed}",
         f"device    {describe_device(run.choice)}",
     ]
-    is_plain = not options.standardize and not isinstance(run.split, TextSplit)
+    split = run.split
+    if isinstance(split, TableSplit):
+        lines[1:1] = _describe_table(split)
+    if options.precision != "float32":
+        lines.append(f"precision {options.precision}")
+    is_plain = not options.standardize and not isinstance(split, (TextSplit, TableSplit))
     hint = _describe_scale(run) if is_plain else None
     return [*lines, f"hint      {hint}; --standardize brings it to 1"] if hint else lines
+
+
+def _describe_table(split: TableSplit) -> list[str]:
+    columns = split.preprocessing.columns
+    numbers = [column for column in columns if column.categories is None]
+    texts = [
+        f"{column.name}: {len(column.categories)}"
+        for column in columns
+        if column.categories is not None
+    ]
+    kinds = [f"{len(numbers)} of numbers"] if numbers else []
+    kinds += [f"{len(texts)} of texts ({', '.join(texts[:8])}{', …' * (len(texts) > 8)})"] * bool(
+        texts
+    )
+    task = "regression" if split.classes is None else "classification"
+    other = "classification" if split.classes is None else "regression"
+    lines = [f"columns   {' and '.join(kinds)}"]
+    if split.reason:
+        choice = "" if "texts" in split.reason else f"; --task {other} says otherwise"
+        lines.append(f"task      {task}, since {split.reason}{choice}")
+    return [*lines, *(f"note      {note}" for note in split.notes)]
 
 
 def _describe_rate(options: TrainOptions) -> str:

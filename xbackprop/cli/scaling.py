@@ -31,6 +31,13 @@ class Scaling:
         """Return plain data."""
         return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
 
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any] | None) -> "Scaling | None":
+        """Return what :meth:`as_dict` made plain data of; None of None."""
+        if plain is None:
+            return None
+        return cls(np.array(plain["mean"], np.float64), np.array(plain["scale"], np.float64))
+
 
 def measure_scaling(values: np.ndarray) -> Scaling:
     """Return the scaling that standardizes samples; what is constant keeps its scale.

@@ -188,7 +188,11 @@ def _counters(run: Run, outcome: Outcome) -> dict[str, Any]:
         "steps": run.trainer.steps,
         "status": "failed" if outcome.failure else status,
         "standardize": run.scaling_config(),
-        **({"tokenizer": split.tokenizer.config()} if isinstance(split, TextSplit) else {}),
+        **(
+            {"tokenizer": split.tokenizer.config()}
+            if isinstance(split, TextSplit)
+            else {"table": run.table_config()}
+        ),
     }
 
 
@@ -212,7 +216,10 @@ def _remarks(run: Run, stop: StopRequest) -> list[str]:
     lines = []
     skipped = sum(row.skipped_steps for row in trainer.history)
     if skipped:
-        lines.append(f"skipped   {skipped} updates whose loss or gradient was NaN or infinite")
+        why = "whose loss or gradient was NaN or infinite"
+        if trainer.scaler is not None and options.on_nan != "skip":
+            why = "whose gradients overflowed float16; the loss scale was lowered"
+        lines.append(f"skipped   {skipped} updates {why}")
     if not _is_complete(run):
         why = f"by {stop.name}"
         if trainer.nonfinite_step is not None:

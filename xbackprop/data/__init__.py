@@ -1,5 +1,6 @@
 """Data sets, tables, texts, splits and batches: all on the host until a batch is made."""
 
+from xbackprop.backend.staging import stream_to_device
 from xbackprop.data.batches import batches
 from xbackprop.data.builtin import load_dataset, load_digits
 from xbackprop.data.errors import DataError
@@ -28,6 +29,7 @@ __all__ = [
     "load_mnist_5k",
     "load_table",
     "load_text",
+    "stream_to_device",
     "token_windows",
     "tokenizer_from_config",
     "train_test_split",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import is_device_array
+from xbackprop.backend.half import is_float_dtype
 
 # Device types of DLPack that are host memory: kDLCPU, and pinned host memory of CUDA and ROCm.
 # https://dmlc.github.io/dlpack/latest/c_api.html (DLDeviceType)
@@ -87,11 +88,6 @@ def as_inputs(X: object) -> dict[str, np.ndarray]:
             "Write a list for the values of one input."
         )
     return {f"X[{i}]": as_host_array(part, f"X[{i}]") for i, part in enumerate(X)}
-
-
-def is_float_dtype(dtype: np.dtype[Any]) -> bool:
-    """Tell whether a dtype is real floating point; bfloat16 has its own kind in NumPy."""
-    return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def is_number_dtype(dtype: np.dtype[Any]) -> bool:

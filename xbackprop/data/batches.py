@@ -1,5 +1,6 @@
-"""Batches: gathered on the host, cast there, and moved to the device one by one."""
+"""Batches: gathered on the host, cast there, and moved to the device one ahead of the loop."""
 
+import contextlib
 import copy
 from collections.abc import Iterator
 from typing import Any
@@ -7,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.device import Device, parse_device
-from xbackprop.backend.transfer import to_device
+from xbackprop.backend.half import is_float_dtype
+from xbackprop.backend.staging import stream_to_device
 from xbackprop.data.arrays import (
     as_host_array,
     as_inputs,
     check_finite,
     check_same_length,
-    is_float_dtype,
 )
 from xbackprop.data.generators import as_generator, generator_from_state, generator_state
 
@@ -74,7 +75,8 @@ def batches(
     over; the next one starts the next epoch. See :meth:`Batches.state_dict` for how to stop and
     go on within an epoch.
 
-    A batch is one upload per array: two for a plain ``x, y``.
+    A batch is one upload per array: two for a plain ``x, y``. On a GPU the next batch is gathered
+    and copied while a batch is computed with; see :mod:`xbackprop.backend.staging`.
 
     Examples
     --------
@@ -262,32 +264,45 @@ class Batches:
         self._has_started = False
 
     def _run(self, token: object, permutation: np.ndarray | None, start: int) -> Iterator[Any]:
-        for first in range(start, self._end, self.batch_size):
-            last = min(first + self.batch_size, self._end)
-            batch = self._gather(
-                slice(first, last) if permutation is None else permutation[first:last]
-            )
-            if self._running is token:
-                self.position = last
-            yield batch
+        rows = (
+            slice(first, first + self.batch_size)
+            if permutation is None
+            else permutation[first : first + self.batch_size]
+            for first in range(start, self._end, self.batch_size)
+        )
+        moved = stream_to_device(map(self._gather, rows), self._device)
+        with contextlib.closing(moved):
+            last = start
+            for arrays in moved:
+                last = min(last + self.batch_size, self._end)
+                if self._running is token:
+                    self.position = last
+                yield self._arrange(arrays)
+                del arrays  # the next batch may need the room
         if self._running is token:
             self._running = None
             self._finish_epoch()
 
-    def _gather(self, rows: slice | np.ndarray) -> Any:
-        inputs = tuple(self._move(array[rows], array.dtype) for array in self._inputs)
-        x = inputs if self._has_several_inputs else inputs[0]
-        if self._target is None:
-            return x
-        is_label = not is_float_dtype(self._target.dtype)
-        return x, self._move(self._target[rows], np.dtype(np.int64) if is_label else self._dtype)
+    def _gather(self, rows: slice | np.ndarray) -> list[np.ndarray]:
+        """Return the rows of all inputs, and of the target as the last."""
+        gathered = [self._cast(array[rows], array.dtype) for array in self._inputs]
+        if self._target is not None:
+            is_label = not is_float_dtype(self._target.dtype)
+            dtype = np.dtype(np.int64) if is_label else self._dtype
+            gathered.append(self._cast(self._target[rows], dtype))
+        return gathered
 
-    def _move(self, rows: np.ndarray, dtype: np.dtype[Any]) -> Any:
+    def _arrange(self, arrays: list[Any]) -> Any:
+        inputs = tuple(arrays[: len(self._inputs)])
+        x = inputs if self._has_several_inputs else inputs[0]
+        return x if self._target is None else (x, arrays[-1])
+
+    def _cast(self, rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         if is_float_dtype(rows.dtype):
             dtype = self._dtype
         # Always a fresh array in row-major order and native bytes: on the CPU the batch would
         # otherwise be a window onto the user's data.
-        return to_device(np.array(rows, dtype=dtype.newbyteorder("="), order="C"), self._device)
+        return np.array(rows, dtype=dtype.newbyteorder("="), order="C")
 
     def _check_state(self, state: dict[str, Any]) -> None:
         if not isinstance(state, dict):

@@ -98,6 +98,74 @@ def read_csv(
         raise explain_encoding(path) from None
 
 
+@dataclass(frozen=True)
+class CsvCells:
+    """The cells of a CSV file as they stand there, without the blanks around them.
+
+    Parameters
+    ----------
+    columns : dict of str to list of str
+        By name, in the file's order.
+    lines : sequence of int
+        The line on which each row begins.
+    """
+
+    columns: dict[str, list[str]]
+    lines: Sequence[int]
+
+
+def read_cells(path: Path, *, target: str | None = None, delimiter: str | None = None) -> CsvCells:
+    """Read a CSV file with a header row, in UTF-8, and leave open what its cells mean.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    target : str, optional
+        A column that it is known to have, which helps to find the delimiter.
+    delimiter : str, optional
+        None finds out which of comma, semicolon and tab it is.
+
+    Returns
+    -------
+    CsvCells
+
+    Raises
+    ------
+    DataError
+        Names file, line and column.
+    OSError
+        When the file cannot be opened or read.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            chosen = delimiter or _sniff_delimiter(path, file, target)
+            file.seek(0)
+            records = _records(path, file, chosen)
+            header_line, header = _read_header(path, records)
+            for number, name in enumerate(header, 1):
+                if not name:
+                    raise DataError(
+                        f"{path}, line {header_line}, column {number}: this column has no name. "
+                        "Name it (an index that pandas wrote is left out with index=False)."
+                    )
+            columns: list[list[str]] = [[] for _ in header]
+            known: dict[str, str] = {}  # one string object per different cell, not per row
+            lines = array.array("q")
+            for line, cells in records:
+                if len(cells) != len(header):
+                    raise _explain_ragged(path, line, cells, header)
+                for column, cell in zip(columns, cells, strict=True):
+                    text = cell.strip()
+                    column.append(known.setdefault(text, text))
+                lines.append(line)
+    except UnicodeDecodeError:
+        raise explain_encoding(path) from None
+    if not lines:
+        raise DataError(f"{path}: a header and no rows.")
+    return CsvCells(dict(zip(header, columns, strict=True)), lines)
+
+
 class _BoundedLines:
     """The lines of a file; refuses the one with which a record becomes too long."""
 
@@ -168,10 +236,10 @@ def _read_header(path: Path, records: Iterator[tuple[int, list[str]]]) -> tuple[
     if cells is None:
         raise DataError(f"{path}, line 1: no header and no rows; the file is empty.")
     header = [cell.strip() for cell in cells]
-    if all(_is_number(name) for name in header):
+    if all(is_number(name) for name in header):
         raise DataError(
             f"{path}, line {line}: expected a header with the names of the columns; "
-            f"got numbers only ({_list_names(header)}). Add a first line with names."
+            f"got numbers only ({list_names(header)}). Add a first line with names."
         )
     first_seen: dict[str, int] = {}
     for number, name in enumerate(header, 1):
@@ -186,22 +254,23 @@ def _read_header(path: Path, records: Iterator[tuple[int, list[str]]]) -> tuple[
 
 def _find_target(where: str, header: list[str], target: str | None) -> int:
     if not target:
-        raise DataError(f"{where}: which column is the target? Name one of {_list_names(header)}.")
-    return _find_column(where, header, target, "target column")
+        raise DataError(f"{where}: which column is the target? Name one of {list_names(header)}.")
+    return find_column(where, header, target, "target column")
 
 
-def _find_column(where: str, header: list[str], name: str, role: str) -> int:
+def find_column(where: str, header: Sequence[str], name: str, role: str) -> int:
+    """Return the place of a column; DataError names those that there are, and one that is close."""
     if name in header:
-        return header.index(name)
+        return list(header).index(name)
     compared = [other for other in header[:_MOST_COMPARED] if len(other) <= _LONGEST_COMPARED]
     close = difflib.get_close_matches(name, compared, n=1) or [
         other for other in header if other.lower() == name.lower()
     ]
     hint = f" Did you mean {quote(close[0])}?" if close else ""
-    if any(_is_number(other) for other in header):
+    if any(is_number(other) for other in header):
         hint += " This line looks like data: the first line must hold the names of the columns."
     raise DataError(
-        f"{where}: no {role} {quote(name)}. The columns are {_list_names(header)}.{hint}"
+        f"{where}: no {role} {quote(name)}. The columns are {list_names(header)}.{hint}"
     )
 
 
@@ -224,7 +293,7 @@ def _find_features(
         return columns
     if isinstance(features, str):
         raise TypeError(f"features expects a list of column names; got the text {quote(features)}.")
-    columns = [_find_column(where, header, name, "feature column") for name in features]
+    columns = [find_column(where, header, name, "feature column") for name in features]
     if not columns:
         raise DataError(f"{where}: the list of features is empty. Name at least one column.")
     if target in columns:
@@ -292,8 +361,8 @@ def _describe_bad_number(text: str) -> str | None:
     stripped = text.strip()
     if not stripped:
         return "empty cell. Fill in a number or leave out the row."
-    if not _is_number(stripped):
-        comma = stripped.count(",") == 1 and _is_number(stripped.replace(",", "."))
+    if not is_number(stripped):
+        comma = stripped.count(",") == 1 and is_number(stripped.replace(",", "."))
         hint = (
             "Write decimals with a point."
             if comma
@@ -319,7 +388,8 @@ def _explain_ragged(path: Path, line: int, cells: list[str], header: list[str]) 
     )
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Tell whether a cell is a number; ``1_000`` is text."""
     try:
         float(text)
     except ValueError:
@@ -327,6 +397,7 @@ def _is_number(text: str) -> bool:
     return "_" not in text
 
 
-def _list_names(names: Sequence[str], limit: int = 20) -> str:
+def list_names(names: Sequence[str], limit: int = 20) -> str:
+    """Return names for a message, quoted, the first of them when they are many."""
     listed = ", ".join(quote(name) for name in names[:limit])
     return listed if len(names) <= limit else f"{listed}, … ({len(names)} in all)"

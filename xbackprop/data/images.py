@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from xbackprop.data.arrays import is_float_dtype
+from xbackprop.backend.half import is_float_dtype
 from xbackprop.data.splits import Split
 
 

@@ -26,13 +26,15 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _EXPECTED = "Expected the arrays X and y, or x_train, y_train, x_test and y_test"
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
+def read_npz(path: Path, *, needs_target: bool = True) -> dict[str, np.ndarray]:
     """Read the data arrays of an .npz file.
 
     Parameters
     ----------
     path : Path
         The file. Only the arrays asked for are read; others in it are left alone.
+    needs_target : bool
+        False also takes a file with ``X`` and no ``y``.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             raise DataError(f"{path}: {_explain_archive(path)}") from error
         left = _FREE_BYTES + _MOST_BYTES_PER_BYTE * os.fstat(file.fileno()).st_size
         arrays = {}
-        for name, info in _find_arrays(path, archive).items():
+        for name, info in _find_arrays(path, archive, needs_target).items():
             arrays[name] = _read_array(path, archive, info, left)
             left -= _cost(arrays[name].shape, arrays[name].dtype)
         return arrays
@@ -79,7 +81,9 @@ def _explain_archive(path: Path) -> str:
     return "not an .npz archive, or cut short. Write it anew with np.savez(path, X=..., y=...)."
 
 
-def _find_arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def _find_arrays(
+    path: Path, archive: zipfile.ZipFile, needs_target: bool
+) -> dict[str, zipfile.ZipInfo]:
     present: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         if not info.filename.endswith(".npy"):
@@ -94,6 +98,8 @@ def _find_arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipI
             if any(name in present for name in other):
                 raise DataError(f"{path}: holds both forms. {_EXPECTED}, not both.")
             return {name: present[name] for name in wanted}
+    if not needs_target and "x" in present:
+        return {"x": present["x"]}
     names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
     listed = ", ".join(quote(name) for name in names[:20]) or "none"
     raise DataError(f"{path}: {_EXPECTED}; the file holds {listed}.")

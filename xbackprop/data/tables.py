@@ -12,7 +12,12 @@ from xbackprop.data.errors import DataError, quote
 from xbackprop.data.files import check_path
 from xbackprop.data.npz_files import read_npz
 from xbackprop.data.splits import Split, split_indices
-from xbackprop.data.targets import ClassLabels, classes_of_array, classes_of_cells
+from xbackprop.data.targets import (
+    ClassLabels,
+    check_class_sizes,
+    classes_of_array,
+    classes_of_cells,
+)
 
 EXTENSIONS = (".csv", ".npz")
 _FLOAT32 = np.dtype(np.float32)
@@ -85,7 +90,7 @@ def load_table(
         raise DataError(f"{checked}: cannot be read ({error.strerror or error}).") from error
     labels = y if isinstance(y, ClassLabels) else None
     if labels and should_stratify:
-        _check_class_sizes(checked, labels, locate)
+        check_class_sizes(checked, labels, locate)
     try:
         train, test = split_indices(
             len(x),
@@ -179,14 +184,15 @@ def _check_arrays(
         )
     if x.size == 0 or y.size == 0:
         raise DataError(f"{path}, array {x_name!r}: no rows; its shape is {x.shape}.")
-    features = _as_float32(path, x, x_name)
+    features = as_float32(path, x, x_name)
     names = tuple(f"x{i}" for i in range(x.shape[1])) if x.ndim == 2 else ()
     if regression:
-        return features, _as_float32(path, y.reshape(len(y), -1), y_name), names
+        return features, as_float32(path, y.reshape(len(y), -1), y_name), names
     return features, classes_of_array(path, y, y_name, known), names
 
 
-def _as_float32(path: Path, array: np.ndarray, name: str) -> np.ndarray:
+def as_float32(path: Path, array: np.ndarray, name: str) -> np.ndarray:
+    """Return an array as float32; DataError names the first entry that is no finite number."""
     if array.dtype.kind == "U":
         raise DataError(f"{path}, array {name!r}: expected numbers; got text ({array.dtype}).")
     try:
@@ -194,15 +200,3 @@ def _as_float32(path: Path, array: np.ndarray, name: str) -> np.ndarray:
     except ValueError as error:
         raise DataError(f"{path}, array {name!r}: {error}") from error
     return array.astype(np.float32)
-
-
-def _check_class_sizes(path: Path, labels: ClassLabels, locate: Callable[[int], str]) -> None:
-    counts = np.bincount(labels.codes)
-    if counts.min() < 2:
-        code = int(np.argmin(counts))
-        row = int(np.argmax(labels.codes == code))
-        raise DataError(
-            f"{path}, {locate(row)}: class {quote(labels.classes[code])} has this one row only, "
-            "and a stratified split needs two of each class. Pass stratify=False, or "
-            "regression=True if the target is a quantity."
-        )

@@ -62,8 +62,8 @@ def classes_of_cells(path: Path, cells: list[str], locate: Callable[[int], str])
             )
     labels: dict[str, Any] = {cell: cell for cell in numbers}
     if all(number is not None for number in numbers.values()):
-        for cell, number in numbers.items():
-            labels[cell] = _as_integer(cell, number)
+        for cell in numbers:
+            labels[cell] = as_integer(cell)
             if labels[cell] is None:
                 raise DataError(
                     f"{path}, {locate(cells.index(cell))}: expected a class (text or an integer); "
@@ -77,11 +77,17 @@ def classes_of_cells(path: Path, cells: list[str], locate: Callable[[int], str])
     return ClassLabels(codes, classes)
 
 
-def _as_integer(cell: str, number: float | None) -> int | None:
+def as_integer(cell: str) -> int | None:
+    """Return the integer that a cell stands for, ``1.0`` included; None for all else."""
     try:
         return int(cell)  # exact beyond 2**53
     except ValueError:
-        return int(number) if number is not None and number.is_integer() else None
+        pass
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
 
 
 def classes_of_array(
@@ -136,3 +142,16 @@ def classes_of_array(
             )
     mapping = np.array([code_of[label] for label in labels], dtype=np.int64)
     return ClassLabels(mapping[codes], known)
+
+
+def check_class_sizes(path: Path, labels: ClassLabels, locate: Callable[[int], str]) -> None:
+    """Refuse a class of one row, which no stratified split can put into both parts."""
+    counts = np.bincount(labels.codes)
+    if counts.min() < 2:
+        code = int(np.argmin(counts))
+        row = int(np.argmax(labels.codes == code))
+        raise DataError(
+            f"{path}, {locate(row)}: class {quote(labels.classes[code])} has this one row only, "
+            "and a stratified split needs two of each class. Pass stratify=False, or "
+            "regression=True if the target is a quantity."
+        )

@@ -1,5 +1,5 @@
 """Exchange with other libraries; each is imported only when one of its functions is called."""
 
-from xbackprop.interop import torch
+from xbackprop.interop import numpy, onnx, torch
 
-__all__ = ["torch"]
+__all__ = ["numpy", "onnx", "torch"]

@@ -15,6 +15,7 @@ from xbackprop.module.frame import (
 )
 from xbackprop.module.lazy import UninitializedParameter, create_parameter, read_parameter
 from xbackprop.module.parameter import Parameter
+from xbackprop.module.precision import precision_of, set_precision
 from xbackprop.module.updates import updates_stay_finite, withhold_updates
 
 __all__ = [
@@ -28,9 +29,11 @@ __all__ = [
     "describe_layer",
     "inference",
     "layer_path",
+    "precision_of",
     "read_parameter",
     "replay",
     "saving",
+    "set_precision",
     "settle_parameters",
     "update_parameter",
     "updates_stay_finite",

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from xbackprop.module.frame import (
 from xbackprop.module.lazy import UninitializedParameter, install_parameter
 from xbackprop.module.parameter import Parameter
 
+if TYPE_CHECKING:
+    from xbackprop.module.precision import TF32, Precision
+
 
 class Module:
     """Base class of layers, losses and networks.
@@ -36,9 +39,16 @@ class Module:
     ----------
     training : bool
         True between ``train()`` and ``eval()``; decides on dropout and the like.
+    in_half : {"rounded", "products", "half", "float32"}
+        What a class does in a model of half precision (:func:`xbackprop.set_precision`).
+        "rounded": it is given float32, and its result is rounded; but with children "half".
+        "products": the same, and it reads its parameters in half. "half": it is given halves, and
+        reads its parameters in half. "float32": it is given float32, and its result stays so.
     """
 
     training: bool = True
+    in_half: ClassVar[str] = "rounded"
+    _precision: "Precision | TF32 | None" = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -375,6 +385,11 @@ class Module:
         if not lines:
             return f"{head}({self.extra_repr()})"
         return "\n".join([f"{head}({self.extra_repr()}", *lines, ")"])
+
+    def _repr_html_(self) -> str:
+        from xbackprop.module.notebook import module_html
+
+        return module_html(self)
 
 
 def _on_host(value: Any) -> Any:

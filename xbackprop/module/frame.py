@@ -105,14 +105,19 @@ def wrap_forward(function: Callable[..., Any]) -> Callable[..., Any]:
     def forward(self: "Module", *inputs: Any, **options: Any) -> Any:
         frame = _local.frame
         stack = frame.stack
+        precision = self._precision
         if not stack:
-            output, saved = _outermost(frame, function, self, inputs, options)
+            run = function
+            if precision is not None:
+                run = precision.forward(function, is_outermost=True)
+            output, saved = _outermost(frame, run, self, inputs, options)
             return output, None if frame.inference else Saved(saved, clock.time)
         if stack[-1] is self:  # super().forward(): one frame for both
             return function(self, *inputs, **options)
+        run = function if precision is None else precision.forward(function, is_outermost=False)
         stack.append(self)
         try:  # with no options to unpack, the call is a good deal cheaper
-            result = function(self, *inputs, **options) if options else function(self, *inputs)
+            result = run(self, *inputs, **options) if options else run(self, *inputs)
         finally:
             stack.pop()
         return (result[0], None) if frame.inference else result
@@ -170,30 +175,37 @@ def wrap_backward(function: Callable[..., Any]) -> Callable[..., Any]:
             options["input_grad"] = False
         frame = _local.frame
         stack = frame.stack
+        precision = self._precision
         if keep is not None and keep is not frame.keep:
             with _setting(keep=keep):
                 return backward(self, grad_output, saved, **options)
         if stack:
             if stack[-1] is self:  # super().backward()
                 return function(self, grad_output, saved, **options)
+            run = function
+            if precision is not None:
+                run = precision.backward(function, is_outermost=False)
             if saved.__class__ is Saved or saved is _NO_SAVED:
                 saved = _open(self, saved, frame.keep)
             stack.append(self)
             try:
                 if options:
-                    return function(self, grad_output, saved, **options)
-                return function(self, grad_output, saved)
+                    return run(self, grad_output, saved, **options)
+                return run(self, grad_output, saved)
             finally:
                 stack.pop()
         saved = _open(self, saved, frame.keep)
         if type(grad_output) is np.ndarray and not grad_output.dtype.isnative:
             grad_output = _native(grad_output)
+        run = function
+        if precision is not None:
+            run = precision.backward(function, is_outermost=True)
         stack.append(self)
         try:
             if frame.is_quiet:
-                return function(self, grad_output, saved, **options)
+                return run(self, grad_output, saved, **options)
             with _place((grad_output, saved)), np.errstate(all="ignore"):
-                return function(self, grad_output, saved, **options)
+                return run(self, grad_output, saved, **options)
         finally:
             stack.pop()
 
@@ -285,7 +297,7 @@ def settle_parameters(finite: Any) -> None:
         elif finite is not False:
             with device_of(data).activate():
                 data[...] = get_array_module(data).where(finite, values, data)
-        owner.value = data
+        owner.rebind(data)
         owner.mark_changed()
         del updates[key]
 
@@ -306,7 +318,7 @@ def _discard_updates(frame: Frame) -> None:
     """Forget what a refused call would have changed."""
     for owner, _, _ in frame.updates.values():
         if isinstance(owner, Parameter):
-            owner.value = owner.data
+            owner.rebind(owner.data)
     frame.updates.clear()
 
 

@@ -51,7 +51,11 @@ class Parameter:
     data : array
         The master values.
     value : array
-        What layers read; ``data`` itself, but for a forward that is changing it.
+        What layers read: the copy of ``data`` in ``compute_dtype`` where there is one, else
+        ``data`` itself, but for a forward that is changing it.
+    compute_dtype : dtype or None
+        float16 or bfloat16 for a parameter that layers read in half precision; the master and the
+        gradient are float32. Set by :meth:`compute_in`.
     grad : array or None
         The gradient collected since ``zero_grad``; None when there is none.
     version : int
@@ -60,13 +64,17 @@ class Parameter:
         How often ``accumulate`` was called since ``zero_grad``.
     """
 
-    __slots__ = ("_data", "_grad", "contributions", "has_grad", "requires_grad", "value", "version")
+    __slots__ = (
+        "_data", "_grad", "compute_dtype", "contributions", "has_grad", "requires_grad", "value",
+        "version",
+    )  # fmt: skip
 
     def __init__(self, data: Array, requires_grad: bool = True) -> None:
         self.requires_grad = requires_grad
         self._grad: Array | None = None
         self.has_grad = False
         self.contributions = 0
+        self.compute_dtype: np.dtype | None = None
         self._data: Array = data
         self.value: Array = data
         self.version = clock.time
@@ -123,8 +131,9 @@ class Parameter:
         Parameters
         ----------
         grad : array
-            Same shape and dtype as the values. A broadcast is refused: it would hide a layer
-            that forgot to sum over the batch.
+            Same shape as the values, and the dtype of ``data`` or of ``value``; the sum is
+            ``data``'s. A broadcast is refused: it would hide a layer that forgot to sum over the
+            batch.
 
         Raises
         ------
@@ -141,7 +150,9 @@ class Parameter:
                 "sum it over the batch axes first"
             )
         if grad.dtype != self._data.dtype:
-            raise TypeError(f"gradient is {grad.dtype}, the parameter {self._data.dtype}")
+            if self.compute_dtype is None or grad.dtype != self.compute_dtype:
+                raise TypeError(f"gradient is {grad.dtype}, the parameter {self._data.dtype}")
+            grad = grad.astype(self._data.dtype)
         if self.has_grad:
             self._grad += grad
         else:
@@ -162,13 +173,40 @@ class Parameter:
                 self._grad[...] = 0
 
     def mark_changed(self) -> None:
-        """Move the version after the values were written."""
+        """Move the version after the values were written, and round them anew."""
+        if self.compute_dtype is not None:
+            self.value[...] = self._data
         self.version = clock.tick()
 
-    def rebind(self, data: Array, grad: Array | None = None) -> None:
-        """Put the same values into other storage (an optimizer's flat buffer)."""
+    def compute_in(self, dtype: np.dtype | None) -> None:
+        """Let layers read the values rounded to a half dtype, or with None as they are.
+
+        Parameters
+        ----------
+        dtype : dtype or None
+            float16 or bfloat16.
+
+        Raises
+        ------
+        TypeError
+            When the values are not float32, of which alone half copies are kept.
+        """
+        if dtype is not None and self._data.dtype != np.float32:
+            raise TypeError(
+                f"a parameter is read in {dtype} beside a float32 master; this one is {self.dtype}"
+            )
+        if dtype is not self.compute_dtype:  # NumPy takes None for float64 in a comparison
+            self.compute_dtype = dtype
+            self.rebind(self._data)
+            self.version = clock.tick()
+
+    def rebind(self, data: Array, grad: Array | None = None, value: Array | None = None) -> None:
+        """Put the same values into other storage (an optimizer's flat buffers)."""
         self._data = data
-        self.value = data
+        if value is None and self.compute_dtype is not None:
+            with device_of(data).activate():
+                value = data.astype(self.compute_dtype)
+        self.value = data if value is None else value
         if grad is not None:
             self._grad = grad
         elif self._grad is not None and (
@@ -192,6 +230,11 @@ class Parameter:
         data = self._data if device is None else to_device(self._data, device)
         grad = None if self._grad is None else to_device(self._grad, device_of(data))
         if dtype is not None and data.dtype != np.dtype(dtype):
+            if self.compute_dtype is not None:
+                raise RuntimeError(
+                    f"to({np.dtype(dtype)}): the parameter is read in {self.compute_dtype} beside "
+                    "a float32 master. Call xbackprop.set_precision(model, 'float32') first."
+                )
             with device_of(data).activate():
                 data = data.astype(dtype)
                 grad = None if grad is None else grad.astype(dtype)
@@ -203,6 +246,7 @@ class Parameter:
         # Stays on its device, in storage of its own: never a view of an optimizer's buffer.
         with device_of(self._data).activate():
             fresh = Parameter(copied(self._data), self.requires_grad)
+            fresh.compute_in(self.compute_dtype)
             if self.has_grad:
                 fresh.accumulate(self._grad)
         memo[id(self)] = fresh
@@ -211,15 +255,28 @@ class Parameter:
     def __reduce__(self) -> tuple[Any, ...]:
         # Plain host arrays: a pickle made beside a GPU opens on a machine without one.
         grad = to_host(self._grad).copy() if self.has_grad else None
-        return _unpickle, (to_host(self._data).copy(), grad, self.requires_grad)
+        return _unpickle, (
+            to_host(self._data).copy(), grad, self.requires_grad, self.compute_dtype,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         frozen = "" if self.requires_grad else ", frozen"
         return f"Parameter(shape={self.shape}, dtype={self.dtype}, device={self.device}{frozen})"
 
+    def _repr_html_(self) -> str:
+        from xbackprop.module.notebook import parameter_html
 
-def _unpickle(data: np.ndarray, grad: np.ndarray | None, requires_grad: bool) -> Parameter:
+        return parameter_html(self)
+
+
+def _unpickle(
+    data: np.ndarray,
+    grad: np.ndarray | None,
+    requires_grad: bool,
+    compute_dtype: np.dtype | None = None,  # pickles from before there was one
+) -> Parameter:
     parameter = Parameter(data, requires_grad)
+    parameter.compute_in(compute_dtype)
     if grad is not None:
         parameter._grad, parameter.has_grad, parameter.contributions = grad, True, 1
     return parameter

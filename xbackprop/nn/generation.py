@@ -39,7 +39,7 @@ class KeyValueCache:
     """
 
     def __init__(self, model: "GPT", batch: int = 1) -> None:
-        like = model.wte.weight.value
+        like = model.wte.weight.data  # what layers that are called alone return
         features = model.embed_dim // model.num_heads
         shape = (batch, model.num_heads, model.context_length, features)
         self.length = 0

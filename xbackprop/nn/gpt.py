@@ -19,6 +19,7 @@ from xbackprop.nn.generation import generate
 from xbackprop.nn.linear import Linear, linear_backward, linear_forward
 from xbackprop.nn.normalization import LayerNorm
 from xbackprop.nn.sizes import as_count
+from xbackprop.ops.matmul import sum_rows
 
 _STD = 0.02  # of the initial weights of GPT-2
 
@@ -360,8 +361,8 @@ class GPT(Module):
         grad = self.drop.backward(grad, saved.pop())
         positions = self.wpe.weight
         if positions.requires_grad:
-            grad_positions = get_array_module(grad).zeros(positions.shape, dtype=grad.dtype)
-            grad_positions[: grad.shape[1]] = grad.sum(axis=0)
+            grad_positions = get_array_module(grad).zeros(positions.shape, dtype=positions.dtype)
+            grad_positions[: grad.shape[1]] = sum_rows(grad)
             positions.accumulate(grad_positions)
         self.wte.backward(grad, saved.pop())
 

@@ -8,7 +8,7 @@ from xbackprop.backend.device import Device
 from xbackprop.dispatch import ArraySpec, op
 from xbackprop.initializers import RandomSource, as_generator, kaiming_uniform
 from xbackprop.module import Module, Parameter, describe_layer
-from xbackprop.ops.matmul import dot_rows, flatten_rows
+from xbackprop.ops.matmul import dot_rows, flatten_rows, product, sum_rows
 
 
 def _linear_flops(x: ArraySpec, weight: ArraySpec, *_: Any) -> int:
@@ -67,8 +67,8 @@ def linear_backward(
     """Return ``g W``, ``g^T x`` and the sum of ``g`` over the rows; None for what is not wanted."""
     grad_rows = flatten_rows(grad_output)
     grad_input = dot_rows(grad_output, weight) if input_grad else None
-    grad_weight = grad_rows.T.dot(flatten_rows(x)) if weight_grad else None
-    grad_bias = grad_rows.sum(axis=0) if bias_grad else None
+    grad_weight = product(grad_rows.T, flatten_rows(x)) if weight_grad else None
+    grad_bias = sum_rows(grad_rows) if bias_grad else None
     return grad_input, grad_weight, grad_bias
 
 
@@ -125,6 +125,8 @@ class Linear(Module):
     >>> layer(xb.asarray([[1.0, 2.0, 3.0]])).shape
     (1, 2)
     """
+
+    in_half = "half"
 
     def __init__(
         self,
@@ -199,6 +201,8 @@ class Identity(Module):
     *args, **kwargs : object
         Ignored, as in PyTorch: Identity takes the place of any other layer.
     """
+
+    in_half = "half"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.__dict__["_constructor_arguments"] = ((), {})

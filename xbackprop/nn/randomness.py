@@ -6,9 +6,10 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device, device_of
+from xbackprop.backend.half import is_half
 from xbackprop.initializers import RandomSource, as_generator, initial
 from xbackprop.module import Module, describe_layer
-from xbackprop.ops.random_bits import new_state, next_call, random_bits
+from xbackprop.ops.random_bits import new_state, next_call, random_bits, random_kept
 
 
 class RandomLayer(Module):
@@ -37,16 +38,15 @@ class RandomLayer(Module):
     def check_random_input(self, x: Any, name: str = "x") -> None:
         """Check that an input is an array of floats on the device of the counter."""
         self.check_device(name, x, self.read_buffer("random_state"))
-        if x.dtype.kind != "f":
+        is_taken = x.dtype.kind == "f" or (self.in_half == "half" and is_half(x.dtype))
+        if not is_taken:
             raise TypeError(
                 f"{describe_layer(self)} expects {name} of a float dtype; got {x.dtype}"
             )
 
     def draw_bits(self, shape: tuple[int, ...]) -> Array:
         """Return 32 fresh random bits per element; the counter moves when the call succeeds."""
-        state = self.read_buffer("random_state")
-        self.update_buffer("random_state", next_call(state))
-        return random_bits(state, shape)
+        return random_bits(self._count_call(), shape)
 
     def draw_kept(self, shape: tuple[int, ...], p: float) -> tuple[Array, float]:
         """Draw what dropout keeps, each element with probability ``1 - p``.
@@ -54,8 +54,13 @@ class RandomLayer(Module):
         Returns the mask, and the ``p`` whose ``1 / (1 - p)`` scales what is kept: 0 where nothing
         is, since ``1 / (1 - p)`` has no value there.
         """
-        bits = self.draw_bits(shape)
+        state = self._count_call()
         if p == 1.0:
-            return get_array_module(bits).zeros(shape, dtype=bool), 0.0
-        silenced_below = np.uint32(min(round(p * 2.0**32), 2**32 - 1))
-        return bits >= silenced_below, p
+            return get_array_module(state).zeros(shape, dtype=bool), 0.0
+        return random_kept(state, shape, min(round(p * 2.0**32), 2**32 - 1)), p
+
+    def _count_call(self) -> Array:
+        """Return the state to draw from; the next call has another."""
+        state = self.read_buffer("random_state")
+        self.update_buffer("random_state", next_call(state))
+        return state

@@ -140,6 +140,17 @@ class Explanation:
 
         return "\n".join(latex_lines(self, lang))
 
+    def to_html(self, lang: str = "en") -> str:
+        """Return a page of HTML, one file without anything from elsewhere (extra ``explain``)."""
+        from xbackprop.observe.page import page
+
+        return page([self], lang)
+
+    def _repr_html_(self) -> str:
+        from xbackprop.observe.page import framed
+
+        return framed(self)
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain data; what JSON has no number for is a string such as "inf"."""
         return {

@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from xbackprop.observe.explanation import Check, Explanation, Quantity, Section
 
 _WIDTH = 88
-_COLUMNS = ("parameter", "above", "local", "gradient", "difference", "relative")
+COLUMNS = ("parameter", "above", "local", "gradient", "difference", "relative")
 
 
 def text_lines(explanation: "Explanation", lang: str) -> Iterator[str]:
     """Return the lines for a terminal."""
-    for number, (title, section) in enumerate(_outline(explanation), start=1):
+    for number, (title, section) in enumerate(outline(explanation), start=1):
         for key in title:
             is_step = key in OUTLINE or key == "summary"
             if number > 1 and (key != title[-1] or len(title) == 1):
                 yield ""
             yield heading(key, lang) if is_step else f"  {heading(key, lang)}"
         if section is None:
-            yield from (f"  {line}" for line in _summary(explanation, lang))
+            yield from (f"  {line}" for line in summary(explanation, lang))
             continue
-        yield from (f"  {line}" for line in _introduction(explanation, section.key, lang))
+        yield from (f"  {line}" for line in introduction(explanation, section.key, lang))
         for quantity in section.quantities:
             yield from _text_of(quantity)
         if section.checks:
@@ -33,7 +33,7 @@ def text_lines(explanation: "Explanation", lang: str) -> Iterator[str]:
             yield from _text_table(section.checks, lang)
 
 
-def _outline(
+def outline(
     explanation: "Explanation",
 ) -> Iterator[tuple[list[str], "Section | None"]]:
     """Return each section with the headings above it; at last the summary."""
@@ -46,7 +46,8 @@ def _outline(
     yield ["summary"], None
 
 
-def _introduction(explanation: "Explanation", key: str, lang: str) -> list[str]:
+def introduction(explanation: "Explanation", key: str, lang: str) -> list[str]:
+    """Return what is said under the heading of a section."""
     if key == "weight_update":
         op = explanation.update
         return phrase(op if op in PHRASES else "weight_update_other", lang).splitlines()
@@ -80,7 +81,7 @@ def _parts(quantity: "Quantity", is_latex: bool) -> list[str]:
 
 
 def _text_table(checks: "list[Check]", lang: str) -> Iterator[str]:
-    rows = [[phrase(f"column_{name}", lang) for name in _COLUMNS]]
+    rows = [[phrase(f"column_{name}", lang) for name in COLUMNS]]
     rows += [_cells(check, is_latex=False) for check in checks]
     yield from aligned(rows)
 
@@ -93,7 +94,8 @@ def _cells(check: "Check", is_latex: bool) -> list[str]:
     return [name, *map(number, values), number(relative)]
 
 
-def _summary(explanation: "Explanation", lang: str) -> Iterator[str]:
+def summary(explanation: "Explanation", lang: str) -> Iterator[str]:
+    """Yield the losses, how good the gradients are, and the notes."""
     before, after = explanation.loss, explanation.loss_after
     if after is None:
         yield phrase("loss_is", lang, number_text(before))
@@ -110,22 +112,22 @@ def _summary(explanation: "Explanation", lang: str) -> Iterator[str]:
 
 def markdown_lines(explanation: "Explanation", lang: str) -> Iterator[str]:
     """Return the lines of a Markdown document."""
-    for titles, section in _outline(explanation):
+    for titles, section in outline(explanation):
         for key in titles:
             level = "##" if key in OUTLINE or key == "summary" else "###"
             yield from (f"{level} {heading(key, lang)}", "")
         if section is None:
-            yield from (f"* {line}" for line in _summary(explanation, lang))
+            yield from (f"* {line}" for line in summary(explanation, lang))
             continue
-        yield from (line for text in _introduction(explanation, section.key, lang)
+        yield from (line for text in introduction(explanation, section.key, lang)
                     for line in (text, ""))  # fmt: skip
         for quantity in section.quantities:
             parts = " = ".join(_parts(quantity, is_latex=True))
             yield from (f"$${to_latex(quantity.symbol)} = {parts}$$", "")
         if section.checks:
             yield from (phrase("check", lang), "")
-            yield f"| {' | '.join(phrase(f'column_{name}', lang) for name in _COLUMNS)} |"
-            yield f"|{'---|' * len(_COLUMNS)}"
+            yield f"| {' | '.join(phrase(f'column_{name}', lang) for name in COLUMNS)} |"
+            yield f"|{'---|' * len(COLUMNS)}"
             for check in section.checks:
                 yield f"| {' | '.join(f'${cell}$' for cell in _cells(check, is_latex=True))} |"
             yield ""
@@ -133,16 +135,16 @@ def markdown_lines(explanation: "Explanation", lang: str) -> Iterator[str]:
 
 def latex_lines(explanation: "Explanation", lang: str) -> Iterator[str]:
     """Return the lines of a fragment of LaTeX."""
-    for titles, section in _outline(explanation):
+    for titles, section in outline(explanation):
         for key in titles:
             command = "section" if key in OUTLINE or key == "summary" else "subsection"
             yield rf"\{command}*{{{heading(key, lang)}}}"
         if section is None:
             yield r"\begin{itemize}"
-            yield from (rf"\item {escaped(line)}" for line in _summary(explanation, lang))
+            yield from (rf"\item {escaped(line)}" for line in summary(explanation, lang))
             yield r"\end{itemize}"
             continue
-        yield from map(escaped, _introduction(explanation, section.key, lang))
+        yield from map(escaped, introduction(explanation, section.key, lang))
         if section.quantities:
             yield r"\begin{align*}"
             rows = [
@@ -154,8 +156,8 @@ def latex_lines(explanation: "Explanation", lang: str) -> Iterator[str]:
             yield r"\end{align*}"
         if section.checks:
             yield escaped(phrase("check", lang))
-            yield r"\begin{center}\begin{tabular}{l" + "r" * (len(_COLUMNS) - 1) + "}"
-            names = (escaped(phrase(f"column_{name}", lang)) for name in _COLUMNS)
+            yield r"\begin{center}\begin{tabular}{l" + "r" * (len(COLUMNS) - 1) + "}"
+            names = (escaped(phrase(f"column_{name}", lang)) for name in COLUMNS)
             yield " & ".join(names) + r" \\"
             for check in section.checks:
                 yield " & ".join(f"${cell}$" for cell in _cells(check, is_latex=True)) + r" \\"

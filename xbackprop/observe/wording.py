@@ -16,6 +16,9 @@ HEADINGS = {
     "update": ("Update", "更新权重"),
     "weight_update": ("Weight update", "权重更新"),
     "summary": ("Summary", "总结"),
+    # Of the page alone.
+    "network": ("The network", "网络"),
+    "check": ("Finite differences", "有限差分"),
 }
 # Of a trained network.
 SURVEY_HEADINGS = {
@@ -120,6 +123,25 @@ PHRASES = {
         "{0} gradients; the largest relative difference from finite differences is {1}.",
         "共 {0} 个梯度；与有限差分的最大相对差为 {1}。",
     ),
+    # Of the page alone.
+    "page_title": ("Backpropagation with its real numbers", "看得见真实数字的反向传播"),
+    "page_step": ("Training step {0}", "第 {0} 个训练步"),
+    "page_network": (
+        "Each row is a number with its name. The rows of a card belong to a unit, those before it "
+        "to the weights that lead there. A line is as thick as its number is large, and dashed "
+        "where the number is negative.",
+        "每一行是一个带名称的数：卡片里的属于该单元，卡片左边的属于通向它的权重。"
+        "线越粗，数的绝对值越大；虚线表示负数。",
+    ),
+    "page_value": ("value, going forward", "数值（前向）"),
+    "page_gradient": ("dLoss/d of it, going backward", "误差对它的导数（反向）"),
+    "page_new": ("after the update", "更新后"),
+    "page_figure": ("Network with {0} units, and its numbers", "含 {0} 个单元的网络及其数值"),
+    "page_slider": ("Frame", "帧"),
+    "page_keys": ("The arrow keys ← and → move it too.", "也可以用方向键 ← 和 → 移动。"),
+    "page_previous": ("Previous", "上一步"),
+    "page_next": ("Next", "下一步"),
+    "page_all": ("Show all", "全部显示"),
 }
 
 NOTES = {

@@ -44,6 +44,28 @@ def random_bits(state: Array, shape: tuple[int, ...], offset: int = 0) -> Array:
     return xp.stack(words, axis=1).reshape(-1)[skip : skip + size].reshape(shape)
 
 
+@op(formula=None)
+def random_kept(
+    state: Array, shape: tuple[int, ...], silenced_below: int, offset: int = 0
+) -> Array:
+    """Tell of each element whether its random bits reach a bound: what dropout keeps.
+
+    Parameters
+    ----------
+    state, shape
+        As for :func:`random_bits`.
+    silenced_below : int
+        ``p * 2**32`` keeps an element with probability ``1 - p``; at most ``2**32 - 1``.
+    offset : int, default 0
+        As for :func:`random_bits`.
+
+    Returns
+    -------
+    array of bool
+    """
+    return random_bits(state, shape, offset) >= np.uint32(silenced_below)
+
+
 def philox(state: Array, block: Array) -> list[Array]:
     """Return the four output words of each numbered block, uint32 arrays of ``block``'s shape."""
     xp = get_array_module(state)
@@ -66,6 +88,7 @@ def philox(state: Array, block: Array) -> list[Array]:
     return [word.astype(np.uint32) for word in words]
 
 
+@op(formula=None)
 def next_call(state: Array) -> Array:
     """Return ``state`` with its call number increased by one."""
     xp = get_array_module(state)

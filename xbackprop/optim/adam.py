@@ -7,7 +7,14 @@ from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
-from xbackprop.optim.updates import cast, decay, masked, penalized
+from xbackprop.optim.updates import (
+    cast,
+    masked,
+    run_step,
+    shrink,
+    weight_decay_of,
+    with_penalty,
+)
 
 
 @op(
@@ -49,6 +56,61 @@ def adam_update(
     data -= masked(exp_avg / (xp.sqrt(square) * correction + eps) * step_size, finite, 0.0)
 
 
+@op
+def adam_step(
+    data: Array,
+    grad: Array,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    max_exp_avg_sq: Array | None,
+    step: Any,
+    lr: Any,
+    beta1: Any,
+    beta2: Any,
+    weight_decay: Any,
+    finite: Array | None,
+    half: Array | None,
+    eps: float,
+    *,
+    decoupled: bool,
+    maximize: bool,
+) -> None:
+    """Make a whole step of Adam in place: weight decay, the coefficients, :func:`adam_update`.
+
+    Parameters
+    ----------
+    data, grad, exp_avg, exp_avg_sq, max_exp_avg_sq : array, or None
+        As for :func:`adam_update`.
+    step : int or array of int64, shape ()
+        Number of this update, counted from 1.
+    lr, beta1, beta2, weight_decay : float or array of float64, shape ()
+        Hyperparameters; no ``weight_decay`` is None.
+    finite : array of bool, shape (), or None
+        When given and False, nothing changes.
+    half : array, or None
+        Receives the new values, rounded to its dtype.
+    eps : float
+        Added to the denominator.
+    decoupled, maximize : bool
+        Whether weights decay by themselves, and whether to climb.
+    """
+    factor1, factor2 = (masked(beta, finite, 1.0) for beta in (beta1, beta2))
+    grad = with_penalty(data, grad, None if decoupled else weight_decay, maximize)
+    if decoupled:
+        shrink(data, lr, weight_decay, finite)
+    grad = masked(grad, finite, -0.0)  # the one number that changes nothing, added to any
+    # In float64, on the device: float32 would lose 1.3e-5 in the corrections.
+    step_size = lr / (1 - beta1**step)
+    correction = (1 - beta2**step) ** -0.5
+    adam_update(
+        data, grad, exp_avg, exp_avg_sq, max_exp_avg_sq,
+        cast(factor1, data), cast(1 - factor1, data), cast(factor2, data), cast(1 - factor2, data),
+        cast(step_size, data), cast(correction, data), eps, finite,
+    )  # fmt: skip
+    if half is not None:
+        half[...] = data
+
+
 class Adam(Optimizer):
     """Adam, ``w -= lr m_hat / (sqrt(v_hat) + eps)``.
 
@@ -84,6 +146,8 @@ class Adam(Optimizer):
     Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1; Reddi,
     Kale, Kumar, "On the convergence of Adam and beyond", ICLR 2018 (AMSGrad).
     """
+
+    writes_half = True
 
     def __init__(
         self,
@@ -144,23 +208,13 @@ class Adam(Optimizer):
     ) -> None:
         """Descend one step."""
         group = flat.group
-        lr = flat.scalar("lr", group["lr"])
-        beta1, beta2 = (
-            masked(flat.scalar(f"beta{i}", beta), finite, 1.0)
-            for i, beta in enumerate(group["betas"], 1)
-        )
-        is_decoupled = group["decoupled_weight_decay"]
-        grad = penalized(flat, data, grad, is_decoupled=is_decoupled)
-        if is_decoupled:
-            decay(flat, data, lr, finite)
-        grad = masked(grad, finite, -0.0)  # the one number that changes nothing, added to any
-        # In float64, on the device: float32 would lose 1.3e-5 in the corrections.
-        step_size = lr / (1 - group["betas"][0] ** step)
-        correction = (1 - group["betas"][1] ** step) ** -0.5
-        adam_update(
-            data, grad, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq"),
-            cast(beta1, data), cast(1 - beta1, data), cast(beta2, data), cast(1 - beta2, data),
-            cast(step_size, data), cast(correction, data), group["eps"], finite,
+        beta1, beta2 = (flat.scalar(f"beta{i}", beta) for i, beta in enumerate(group["betas"], 1))
+        run_step(
+            adam_step,
+            data, grad, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq"), step,
+            flat.scalar("lr", group["lr"]), beta1, beta2, weight_decay_of(flat), finite,
+            flat.half_of(data), group["eps"],
+            decoupled=group["decoupled_weight_decay"], maximize=group["maximize"],
         )  # fmt: skip
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from xbackprop.backend.array_module import Array, is_array
-from xbackprop.backend.device import device_of, resolve_device
+from xbackprop.backend.device import Device, device_of, resolve_device
 from xbackprop.backend.transfer import to_device, to_host
 from xbackprop.module import Parameter
+from xbackprop.optim.norms import sums_of_squares
 
 Parameters = Parameter | Iterable[Parameter]
 
@@ -93,22 +94,19 @@ def get_total_norm(
     """
     if not norm_type > 0:
         raise ValueError(f"the order of a norm is expected above 0; got norm_type={norm_type}")
-    arrays = [tensors] if is_array(tensors) else list(tensors)
+    arrays: list[Array] = [tensors] if is_array(tensors) else list(tensors)
     if not arrays:
         place = resolve_device(None)
         with place.activate():
             return place.xp.zeros((), dtype=np.float32)
     place = device_of(arrays[0])
-    norms = []
     with np.errstate(all="ignore"):  # an infinite gradient is no warning on a GPU either
-        for array in arrays:
-            with device_of(array).activate():
-                norms.append(_norm(array, norm_type))
-        with place.activate():
-            xp = place.xp
-            total = _norm(
-                xp.stack([xp.asarray(to_device(norm, place)) for norm in norms]), norm_type
-            )
+        if norm_type == 2.0 and len({(device_of(array), array.dtype) for array in arrays}) == 1:
+            with place.activate():
+                norms = place.xp.sqrt(sums_of_squares(*arrays))
+                total = place.xp.sqrt(sums_of_squares(norms)[0])
+        else:
+            total = _norm_of_each(arrays, norm_type, place)
     if error_if_nonfinite and not math.isfinite(float(to_host(total))):
         raise RuntimeError(
             f"the total norm of order {norm_type} of the gradients is NaN or infinite, so they "
@@ -149,7 +147,7 @@ def clip_grads_with_norm_(
         for grad in grads:
             here = device_of(grad)
             with here.activate():
-                grad *= to_device(factor, here).astype(grad.dtype)
+                grad *= to_device(factor, here).astype(grad.dtype, copy=False)
 
 
 def clip_grad_value_(
@@ -190,6 +188,17 @@ def _gradients(parameters: Sequence[Parameter]) -> list[Array]:
 def _check_max_norm(name: str, max_norm: float) -> None:
     if not max_norm >= 0:
         raise ValueError(f"{name} expects max_norm >= 0; got {max_norm}")
+
+
+def _norm_of_each(arrays: list[Array], norm_type: float, place: Device) -> Array:
+    """Return the norm of norms, of arrays of several dtypes and devices."""
+    norms = []
+    for array in arrays:
+        with device_of(array).activate():
+            norms.append(_norm(array, norm_type))
+    with place.activate():
+        xp = place.xp
+        return _norm(xp.stack([xp.asarray(to_device(norm, place)) for norm in norms]), norm_type)
 
 
 def _norm(array: Array, norm_type: float) -> Array:

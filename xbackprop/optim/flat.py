@@ -29,7 +29,7 @@ class FlatGroup:
     group : dict
         The options of the group.
     parameters : sequence of Parameter
-        Of one device and dtype.
+        Of one device, dtype and compute dtype.
     shapes : sequence of dict
         Of each parameter, the shapes of its state's arrays by name.
     numbers : sequence of str
@@ -41,6 +41,9 @@ class FlatGroup:
 
     Attributes
     ----------
+    half : array or None
+        The values rounded to the compute dtype, in the order of ``data``: what layers read in half
+        precision. None where layers read ``data``.
     state : dict
         Arrays of all parameters by name, and their numbers while all parameters move together. An
         update writes into the arrays and puts new numbers in the place of the old.
@@ -84,6 +87,9 @@ class FlatGroup:
         with self.device.activate():
             self.data: Array = xp.empty(size, dtype=dtype)
             self.grad: Array = xp.zeros(size, dtype=dtype)
+            self.half: Array | None = None
+            if parameters[0].compute_dtype is not None:
+                self.half = xp.empty(size, dtype=parameters[0].compute_dtype)
             self.state: dict[str, Any] = {
                 name: xp.zeros(number, dtype=dtype) for name, number in _sizes(shapes).items()
             }
@@ -99,6 +105,7 @@ class FlatGroup:
     ) -> None:
         """Move values, gradients and state into the flat arrays."""
         self.bindings: list[tuple[Parameter, Array, Array]] = []
+        self.halves: list[Array | None] = []
         self.views: list[dict[str, Array]] = []
         offset = 0
         offsets = dict.fromkeys(self.state, 0)
@@ -121,12 +128,31 @@ class FlatGroup:
                                       self.device)  # fmt: skip
                     view[...] = moved.astype(view.dtype) if moved.dtype != view.dtype else moved
             self.bindings.append((parameter, data, grad))
+            self.halves.append(self._round(parameter, part))
             self.views.append(views)
+
+    def _round(self, parameter: Parameter, part: slice) -> Array | None:
+        """Fill a parameter's part of the half copy, and return its view."""
+        if self.half is None:
+            return None
+        half = self.half[part].reshape(parameter.shape)
+        half[...] = parameter.data
+        return half
 
     def _bind(self) -> None:
         """Make the parameters live in the flat arrays."""
-        for parameter, data, grad in self.bindings:
-            parameter.rebind(data, grad)
+        for (parameter, data, grad), half in zip(self.bindings, self.halves, strict=True):
+            parameter.rebind(data, grad, half)
+
+    def half_of(self, data: Array) -> Array | None:
+        """Return the half copy that belongs to what an update is given: all, or one parameter's."""
+        if self.half is None or data is self.data:
+            return self.half
+        return next(
+            half
+            for (_, view, _), half in zip(self.bindings, self.halves, strict=True)
+            if view is data
+        )
 
     def _collect_steps(self, state: dict[Parameter, State]) -> list[Any]:
         earlier = [state.get(parameter, {}).get("step", 0) for parameter in self.parameters]
@@ -163,11 +189,13 @@ class FlatGroup:
 
     def is_current(self) -> bool:
         """Tell whether every parameter still lives in this cache."""
-        for parameter, data, grad in self.bindings:
+        for i, (parameter, data, grad) in enumerate(self.bindings):
             if (
                 parameter._data is not data
                 or parameter._grad is not grad
                 or not parameter.requires_grad
+                or (parameter.compute_dtype is not None and parameter.value is not self.halves[i])
+                or (parameter.compute_dtype is None and self.half is not None)
             ):
                 return False
         return True

@@ -11,6 +11,7 @@ from xbackprop.backend.transfer import to_device
 from xbackprop.module import Parameter, UninitializedParameter, settle_parameters
 from xbackprop.module.parameter import clock
 from xbackprop.optim.flat import FlatGroup
+from xbackprop.optim.norms import sums_of_squares
 from xbackprop.optim.state_dict import (
     SCHEDULE_OPTIONS,
     Groups,
@@ -49,8 +50,13 @@ class Optimizer:
     last_finite : None, bool or device scalar
         Whether the last step changed anything, where ``skip_nonfinite`` looked: False (CPU), or a
         device scalar of bool; None for a step that was made without a doubt.
+    last_sound : bool or device scalar
+        Whether loss and gradients of the last step were finite, where ``skip_nonfinite`` looked.
     saves_step : bool
         Whether ``state_dict`` holds each parameter's number of updates, as PyTorch's does.
+    writes_half : bool
+        Whether :meth:`update` also writes ``flat.half_of(data)``, the rounded copy that layers read
+        in half precision; else :meth:`step` writes it afterwards.
     elementwise : bool
         Whether :meth:`update` may be given all parameters of a group side by side; False calls it
         for each parameter, in its own shape.
@@ -67,6 +73,7 @@ class Optimizer:
 
     saves_step = True
     elementwise = True
+    writes_half = False
     number_names: tuple[str, ...] = ()
 
     def __init__(self, params: ParameterSource, defaults: dict[str, Any]) -> None:
@@ -79,6 +86,7 @@ class Optimizer:
         self._state: dict[Parameter, dict[str, Any]] = {}
         self.calls = 0
         self.last_finite: Any = None
+        self.last_sound: Any = True
         self._bad_call: Any = -1  # int, or a device scalar: the first step that was skipped
         self._skipped: Any = 0  # int, or a device scalar: steps skipped and not yet told of
         items: list[Any] = list(params)
@@ -186,7 +194,13 @@ class Optimizer:
 
     # --- the step -------------------------------------------------------------------------
 
-    def step(self, closure: Callable[[], Any] | None = None, *, loss: Array | None = None) -> Any:
+    def step(
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        loss: Array | None = None,
+        may_overflow: Any = False,
+    ) -> Any:
         """Update every parameter that has a gradient.
 
         Parameters
@@ -195,6 +209,9 @@ class Optimizer:
             Computes the loss and the gradients anew; its result is returned.
         loss : array, optional
             With ``skip_nonfinite``, a non-finite loss skips the step as well.
+        may_overflow : bool or device scalar of bool, default False
+            True where a loss scale is to blame for gradients that are not finite: the step is
+            skipped, and :meth:`first_nonfinite_step` does not tell of it.
 
         Returns
         -------
@@ -210,7 +227,9 @@ class Optimizer:
         flats = self._packed()
         self._reserve(flats)
         self.calls += 1
-        finite = self._check_finite(flats, loss) if self.skip_nonfinite else None
+        finite = None
+        if self.skip_nonfinite:
+            finite = self._check_finite(flats, loss, may_overflow)
         self.last_finite = finite
         settle_parameters(finite)
         if finite is not False:
@@ -221,6 +240,16 @@ class Optimizer:
                     with flat.device.activate():
                         self._update_flat(flat, finite)
         return result
+
+    def rehearse(self) -> None:
+        """Take the memory that :meth:`step` needs, give it back, and update nothing.
+
+        Raises
+        ------
+        MemoryError
+            Where :meth:`step` would.
+        """
+        self._reserve(self._packed())
 
     def _reserve(self, flats: list[FlatGroup]) -> None:
         """Take the memory that this step will need, and give it back: what follows cannot run out.
@@ -245,26 +274,34 @@ class Optimizer:
         if self.elementwise and len(active) == len(parameters) and flat.moves_together:
             flat.advance_together(finite)
             self.update(flat, flat.data, flat.grad, flat.state, flat.steps[0], finite)
+            self._round(flat.half, flat.data)
         else:
             for i, (parameter, data, grad) in enumerate(flat.bindings):
                 if parameter.has_grad:
                     flat.advance(i, finite)
                     self.update(flat, data, grad, flat.views[i], flat.steps[i], finite)
+                    self._round(flat.halves[i], data)
         time = clock.tick()
         for parameter in active:
             parameter.version = time
 
-    def _check_finite(self, flats: list[FlatGroup], loss: Array | None) -> Any:
+    def _round(self, half: Array | None, data: Array) -> None:
+        """Write the half copy; of a skipped step it comes out as it was, like the data."""
+        if half is not None and not self.writes_half:
+            half[...] = data
+
+    def _check_finite(self, flats: list[FlatGroup], loss: Array | None, may_overflow: Any) -> Any:
         """Return False (CPU), None (all well on the CPU) or a device scalar of bool."""
         squares = []
         with np.errstate(all="ignore"):  # a square that is too large is what is looked for
             for flat in flats:
-                with flat.device.activate():
-                    squares += [
-                        grad.reshape(-1).dot(grad.reshape(-1))
-                        for parameter, _, grad in flat.bindings
-                        if parameter.has_grad
-                    ]
+                grads = [grad for parameter, _, grad in flat.bindings if parameter.has_grad]
+                if flat.device.kind == "cpu":
+                    squares += [grad.reshape(-1).dot(grad.reshape(-1)) for grad in grads]
+                elif grads:
+                    with flat.device.activate():
+                        squares.append(sums_of_squares(*grads).sum())
+        self.last_sound = True
         if not squares:
             return None
         place = flats[0].device
@@ -273,25 +310,38 @@ class Optimizer:
         if place.kind == "cpu":
             total = sum(map(float, squares)) + (0.0 if loss is None else float(loss))
             earlier = self._bad_call = int(host_value(self._bad_call))
-            is_finite = math.isfinite(total)
-            if not is_finite:
+            self.last_sound = is_finite = math.isfinite(total)
+            if not is_finite and not may_overflow:
                 self._bad_call = self.calls if earlier < 0 else earlier
                 self._skipped = host_value(self._skipped) + 1
             return None if is_finite and (earlier < 0 or not self.stop_at_nonfinite) else False
         xp = place.xp
         with place.activate():
             total = sum(squares[1:], squares[0])
-            finite = xp.isfinite(total if loss is None else total + loss)
+            self.last_sound = finite = xp.isfinite(total if loss is None else total + loss)
+            is_bad = ~finite if may_overflow is False else ~finite & ~_on(may_overflow, xp)
             if isinstance(self._bad_call, int):
                 self._bad_call = xp.full((), self._bad_call, dtype=np.int64)
             earlier = to_device(self._bad_call, place)
             is_well = earlier < 0
-            self._bad_call = xp.where(is_well & ~finite, self.calls, earlier)
+            self._bad_call = xp.where(is_well & is_bad, self.calls, earlier)
             if not self.stop_at_nonfinite:  # else the first one is all there is to tell
                 skipped = self._skipped
                 skipped = skipped if isinstance(skipped, int) else to_device(skipped, place)
-                self._skipped = (~finite).astype(np.int64) + skipped
+                self._skipped = is_bad.astype(np.int64) + skipped
         return finite & is_well if self.stop_at_nonfinite else finite
+
+    def scale_gradients(self, factor: Any) -> None:
+        """Multiply the gradients of all parameters by a number.
+
+        Parameters
+        ----------
+        factor : float or array, shape ()
+            A float, or on the device of the parameters.
+        """
+        for flat in self._packed():
+            with flat.device.activate(), np.errstate(all="ignore"):
+                flat.grad *= factor
 
     def first_nonfinite_step(self) -> int | None:
         """Return the number of the first skipped step, counted from 1; None if there is none.
@@ -352,7 +402,8 @@ class Optimizer:
             buckets: dict[Any, list[Parameter]] = {}
             for parameter in group["params"]:
                 if parameter.requires_grad:
-                    buckets.setdefault((parameter.device, parameter.dtype), []).append(parameter)
+                    kind = parameter.device, parameter.dtype, parameter.compute_dtype
+                    buckets.setdefault(kind, []).append(parameter)
                 else:
                     frozen.append(parameter)
             flats += [
@@ -432,6 +483,7 @@ class Optimizer:
         state["_bad_call"] = int(host_value(self._bad_call))
         state["_skipped"] = int(host_value(self._skipped))
         state["last_finite"] = None
+        state["last_sound"] = True
         return state
 
     def __repr__(self) -> str:
@@ -440,3 +492,8 @@ class Optimizer:
             options = ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
             lines.append(f"  group {number}: {len(group['params'])} parameters, {options}")
         return "\n".join([*lines, ")"])
+
+
+def _on(flag: Any, xp: Any) -> Any:
+    """Return a bool, or a device scalar, as what stands beside device scalars."""
+    return xp.full((), flag, dtype=bool) if isinstance(flag, bool) else flag

@@ -6,7 +6,7 @@ from xbackprop.backend.array_module import Array
 from xbackprop.dispatch import op
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.optimizer import Optimizer, ParameterSource
-from xbackprop.optim.updates import cast, masked, penalized
+from xbackprop.optim.updates import cast, masked, run_step, weight_decay_of, with_penalty
 
 
 @op(formula="data_new = data - lr * grad")
@@ -35,6 +35,58 @@ def momentum_update(
     momentum_buffer += grad * grad_factor
     direction = grad + momentum_buffer * momentum if nesterov else momentum_buffer
     data -= masked(direction * lr, finite, 0.0)
+
+
+@op
+def sgd_step(
+    data: Array,
+    grad: Array,
+    momentum_buffer: Array | None,
+    step: Any,
+    lr: Any,
+    momentum: Any,
+    weight_decay: Any,
+    finite: Array | None,
+    half: Array | None,
+    *,
+    dampening: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None:
+    """Make a whole step in place: weight decay, then :func:`sgd_update` or :func:`momentum_update`.
+
+    Parameters
+    ----------
+    data, grad, momentum_buffer : array
+        As for these; without momentum the buffer is None.
+    step : int or array of int64, shape ()
+        Number of this update, counted from 1.
+    lr, momentum, weight_decay : float or array of float64, shape ()
+        Hyperparameters; no ``momentum`` or ``weight_decay`` is None.
+    finite : array of bool, shape (), or None
+        When given and False, nothing changes.
+    half : array, or None
+        Receives the new values, rounded to its dtype.
+    dampening : float
+        Part of the gradient that does not enter the momentum, from the second step on.
+    nesterov, maximize : bool
+        Whether to look ahead, and whether to climb.
+    """
+    lr = cast(lr, data)
+    grad = with_penalty(data, grad, weight_decay, maximize)
+    if momentum_buffer is None:
+        sgd_update(data, grad, lr, finite)
+    else:
+        grad = masked(grad, finite, -0.0)  # the one number that changes nothing, added to any
+        grad_factor: Any = 1.0
+        if dampening:  # the first step takes the whole gradient, as PyTorch does
+            grad_factor = cast(1.0 - dampening * (step > 1), data)
+        factor = cast(masked(momentum, finite, 1.0), data)
+        momentum_update(
+            data, grad, momentum_buffer, lr, factor, grad_factor, finite, nesterov=nesterov
+        )
+    if half is not None:
+        half[...] = data
 
 
 class SGD(Optimizer):
@@ -76,6 +128,7 @@ class SGD(Optimizer):
     """
 
     saves_step = False
+    writes_half = True
 
     def __init__(
         self,
@@ -136,18 +189,11 @@ class SGD(Optimizer):
     ) -> None:
         """Descend one step."""
         group = flat.group
-        lr = cast(flat.scalar("lr", group["lr"]), data)
-        grad = penalized(flat, data, grad)
-        if not group["momentum"]:
-            sgd_update(data, grad, lr, finite)
-            return
-        grad = masked(grad, finite, -0.0)  # the one number that changes nothing, added to any
-        momentum = cast(masked(flat.scalar("momentum", group["momentum"]), finite, 1.0), data)
-        grad_factor: Any = 1.0
-        if group["dampening"]:  # the first step takes the whole gradient, as PyTorch does
-            grad_factor = 1.0 - group["dampening"] * (step > 1)
-            grad_factor = cast(grad_factor, data)
-        momentum_update(
-            data, grad, state["momentum_buffer"], lr, momentum, grad_factor, finite,
-            nesterov=group["nesterov"],
+        momentum = flat.scalar("momentum", group["momentum"]) if group["momentum"] else None
+        run_step(
+            sgd_step,
+            data, grad, state.get("momentum_buffer") if group["momentum"] else None, step,
+            flat.scalar("lr", group["lr"]), momentum, weight_decay_of(flat), finite,
+            flat.half_of(data), dampening=group["dampening"], nesterov=group["nesterov"],
+            maximize=group["maximize"],
         )  # fmt: skip

@@ -4,6 +4,7 @@ from typing import Any
 
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import device_of
+from xbackprop.dispatch import Op, is_observed
 from xbackprop.optim.flat import FlatGroup
 
 
@@ -36,13 +37,23 @@ def cast(value: Any, like: Array) -> Any:
     return float(value) if isinstance(value, (int, float)) else value.astype(like.dtype)
 
 
+def weight_decay_of(flat: FlatGroup) -> Any:
+    """Return the weight decay as what updates compute with; None without one."""
+    value = flat.group["weight_decay"]
+    return flat.scalar("weight_decay", value) if value else None
+
+
 def penalized(flat: FlatGroup, data: Array, grad: Array, *, is_decoupled: bool = False) -> Array:
     """Return the gradient to descend: negated to climb, plus ``weight_decay * data`` if coupled."""
-    if flat.group.get("maximize"):
+    weight_decay = None if is_decoupled else weight_decay_of(flat)
+    return with_penalty(data, grad, weight_decay, bool(flat.group.get("maximize")))
+
+
+def with_penalty(data: Array, grad: Array, weight_decay: Any, maximize: bool) -> Array:
+    """Return the gradient, negated to climb, plus ``weight_decay * data``."""
+    if maximize:
         grad = -grad
-    if flat.group["weight_decay"] and not is_decoupled:
-        grad = grad + data * cast(flat.scalar("weight_decay", flat.group["weight_decay"]), data)
-    return grad
+    return grad if weight_decay is None else grad + data * cast(weight_decay, data)
 
 
 def changes_gradient(group: dict[str, Any]) -> bool:
@@ -53,6 +64,15 @@ def changes_gradient(group: dict[str, Any]) -> bool:
 
 def decay(flat: FlatGroup, data: Array, lr: Any, finite: Any) -> None:
     """Take the share ``lr * weight_decay`` of the weights away: decoupled weight decay."""
-    if flat.group["weight_decay"]:
-        share = lr * flat.scalar("weight_decay", flat.group["weight_decay"])
-        data *= cast(masked(1 - share, finite, 1.0), data)
+    shrink(data, lr, weight_decay_of(flat), finite)
+
+
+def shrink(data: Array, lr: Any, weight_decay: Any, finite: Any) -> None:
+    """Multiply the weights by ``1 - lr * weight_decay`` in place; None leaves them."""
+    if weight_decay is not None:
+        data *= cast(masked(1 - lr * weight_decay, finite, 1.0), data)
+
+
+def run_step(step: Op, *args: Any, **options: Any) -> None:
+    """Call the op of a whole step, or what it is made of, so that observers see the formulas."""
+    (step.reference if is_observed() else step)(*args, **options)

@@ -199,6 +199,7 @@ def _without_input_gradient(subject: Subject) -> None:
             full.parts[f"gradient of parameter {name!r}"],
             gradient,
             f"gradient of parameter {name!r} with input_grad=False",
+            TOLERANCES["float32"].reordered,  # another kernel may serve what is wanted alone
         )
     if result is not None:  # a module may return it all the same, but then the right one
         results = list(result) if isinstance(result, tuple) else [result]

@@ -5,6 +5,7 @@ from xbackprop.training.evaluation import Evaluation
 from xbackprop.training.gradients import value_and_grad
 from xbackprop.training.history import EpochMetrics
 from xbackprop.training.rotation import CheckpointFolder
+from xbackprop.training.scaling import GradScaler
 from xbackprop.training.stepping import NonFiniteError
 from xbackprop.training.trainer import Trainer
 
@@ -14,6 +15,7 @@ __all__ = [
     "CheckpointFolder",
     "EpochMetrics",
     "Evaluation",
+    "GradScaler",
     "NonFiniteError",
     "Trainer",
     "load",

@@ -6,8 +6,9 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, is_device_array
 from xbackprop.backend.device import Device, resolve_device
+from xbackprop.backend.half import is_float_dtype
 from xbackprop.backend.transfer import to_device
-from xbackprop.data.arrays import as_host_array, is_float_dtype
+from xbackprop.data.arrays import as_host_array
 from xbackprop.nn import CrossEntropyLoss, Module, NLLLoss, TokenCrossEntropyLoss
 from xbackprop.nn.losses import check_class_indices
 from xbackprop.training.metrics import count_classes

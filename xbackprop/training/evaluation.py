@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,7 +11,10 @@ from xbackprop.backend.transfer import to_host
 from xbackprop.data.batches import batches
 from xbackprop.nn import Module
 from xbackprop.training.door import Door
+from xbackprop.training.memory import Attempt, within_memory
 from xbackprop.training.metrics import RunningMeans
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ def predict(door: Door, X: Any, batch_size: int) -> np.ndarray:
     model = door.model
     with _evaluating(model):
         outputs = [
-            to_host(model(*x) if isinstance(x, tuple) else model(x))
+            _fitting(lambda *parts: to_host(model(*parts)), "predict", x)
             for x in batches(X, None, batch_size, dtype=door.dtype, device=door.device)
         ]
     return np.concatenate(outputs)
@@ -44,11 +47,24 @@ def evaluate(
     door.check_labels(y)
     model, loss_fn = door.model, door.loss_fn
     means = RunningMeans(loss_fn, count_correct)
+
+    def score(*inputs: Array) -> tuple[Array, Array]:
+        output = model(*inputs[:-1])
+        return loss_fn(output, inputs[-1]), output
+
     with _evaluating(model):
         for x, target in batches(X, y, batch_size, dtype=door.dtype, device=door.device):
-            output = model(*x) if isinstance(x, tuple) else model(x)
-            means.add(loss_fn(output, target), output, target)
+            loss, output = _fitting(score, "evaluate", x, target)
+            means.add(loss, output, target)
     return Evaluation(*means.read())
+
+
+def _fitting(compute: Callable[..., Result], name: str, x: Any, *target: Array) -> Result:
+    """Compute with one batch, or say which batch the device's memory would hold."""
+    inputs = (*(x if isinstance(x, tuple) else (x,)), *target)
+    return within_memory(
+        lambda: compute(*inputs), lambda: Attempt(f"{name}()", inputs, compute), inputs
+    )
 
 
 class _evaluating:

@@ -1,5 +1,6 @@
 """A trainer's whole state into a file and back: a run goes on as if it had never stopped."""
 
+import copy
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.module import precision_of
 from xbackprop.module.state import check_state
 from xbackprop.optim import Optimizer
 from xbackprop.training.checkpoint import CheckpointError, State, read_state, save_state
@@ -67,6 +69,7 @@ def save_trainer(
         "group": stepper.group.state(),
         "scheduler": None if trainer.scheduler is None else trainer.scheduler.state_dict(),
         "fit": None if trainer.progress is None else _progress_state(trainer),
+        "scaler": None if trainer.scaler is None else trainer.scaler.state_dict(),
     }
     arrays = history_arrays(trainer.history)
     arrays |= {_LOSS + key: values for key, values in loss_fn.state_dict().items()}
@@ -89,13 +92,14 @@ def _identity(trainer: "Trainer") -> dict[str, Any]:
         "scheduler_interval": trainer.scheduler_interval,
         "accumulation_steps": trainer.stepper.group.every,
         "clip_norm": trainer.stepper.clip_norm,
+        "precision": precision_of(trainer.model),
     }
 
 
 def _progress_state(trainer: "Trainer") -> dict[str, Any]:
     progress = trainer.progress
     assert progress is not None
-    progress.skipped += trainer.optimizer.count_skipped_steps()
+    progress.skipped += trainer.stepper.count_skipped()
     source = progress.source
     return {
         **{name: getattr(progress, name) for name in _COUNTS},
@@ -146,7 +150,8 @@ def _check_same(trainer: "Trainer", state: State) -> None:
     """Refuse a file of another network, loss, optimizer or schedule, and name what differs."""
     if state.training is None:
         raise ValueError("it holds a model and no run; use xbackprop.load, or Trainer.save")
-    training = {"clip_norm": None, **state.training}  # files from before it have none
+    # What files from before these options did.
+    training = {"clip_norm": None, "precision": "float32", **state.training}
     here = {
         "network": trainer.model.config(),
         "optimizer": type(trainer.optimizer).__name__,
@@ -189,6 +194,9 @@ def _prepare(trainer: "Trainer", state: State) -> Callable[[], None]:
     if not all(isinstance(value, (int, float)) for value in group.values()):
         raise ValueError("the sums of the unfinished group are damaged")
     _check_progress(training["fit"])
+    scaler = None if trainer.scaler is None else copy.deepcopy(trainer.scaler)
+    if scaler is not None:
+        scaler.load_state_dict(training["scaler"])
 
     def restore() -> None:
         if trainer.scheduler is not None:  # first, for only it may still refuse
@@ -203,6 +211,7 @@ def _prepare(trainer: "Trainer", state: State) -> Callable[[], None]:
         for key, values in grads.items():
             parameters[key].accumulate(to_device(values, parameters[key].device))
         stepper = trainer.stepper
+        trainer.scaler = stepper.scaler = scaler
         stepper.steps, stepper.epochs = counts
         stepper.group.restore(group)
         trainer.history = rows

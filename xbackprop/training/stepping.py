@@ -10,6 +10,8 @@ from xbackprop.module import Module, as_one_call, updates_stay_finite, withhold_
 from xbackprop.optim import Optimizer, clip_grad_norm_
 from xbackprop.training.accumulation import Accumulation
 from xbackprop.training.gradients import forward_backward
+from xbackprop.training.memory import Attempt, within_memory
+from xbackprop.training.scaling import GradScaler
 
 ON_NAN = ("raise", "skip", "stop")
 _DEVICE_LOOKS_EVERY = 100  # steps; each look waits for the device
@@ -35,6 +37,10 @@ class UpdateWatcher(Protocol):
         """Be told that the weights are updated."""
 
 
+class _Rehearsed(Exception):
+    """Ends a rehearsal."""
+
+
 class Stepper:
     """Turns batches into updates.
 
@@ -46,6 +52,8 @@ class Stepper:
         Called after every update.
     watcher : UpdateWatcher or None
         Looks at every update.
+    scaler : GradScaler or None
+        Scales the loss's gradient.
 
     Attributes
     ----------
@@ -69,6 +77,7 @@ class Stepper:
         clip_norm: float | None = None,
         scheduler: Any = None,
         watcher: UpdateWatcher | None = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         for name, number in (
             ("check_every", 1 if check_every is None else check_every),
@@ -85,6 +94,7 @@ class Stepper:
         self.check_every = check_every
         self.scheduler = scheduler
         self.watcher = watcher
+        self.scaler = scaler
         self.clip_norm = None if clip_norm is None else _checked_norm(clip_norm)
         self.group = Accumulation(loss_fn, accumulation_steps)
         self.steps = 0
@@ -109,24 +119,60 @@ class Stepper:
         ------
         NonFiniteError
             As ``on_nan`` and ``check_every`` want it.
+        DeviceMemoryError
+            When the GPU has no room for it, also after its pool gave back what it kept; see
+            :func:`xbackprop.training.memory.within_memory`.
         """
-        if not self.group.batches:
-            self.optimizer.zero_grad()
-        with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
-            if self.watcher is None:
-                loss, output = self._run(x, y)
-            else:
-                with self.watcher.watch_batch(self.steps + 1):
-                    loss, output = self._run(x, y)
+        inputs = (*(x if isinstance(x, tuple) else (x,)), y)
+        before = self.optimizer.calls, self.group.batches
+        loss, output = within_memory(
+            lambda: self._run(x, y),
+            lambda: self._describe(inputs, *before),
+            inputs,
+            lambda: (self.optimizer.calls, self.group.batches) == before,
+        )
         self._look_if_due(loss)
         return loss, output
 
     def _run(self, x: Any, y: Any) -> tuple[Array, Array]:
+        if not self.group.batches:
+            self.optimizer.zero_grad()
+        with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
+            if self.watcher is None:
+                return self._run_batch(x, y)
+            with self.watcher.watch_batch(self.steps + 1):
+                return self._run_batch(x, y)
+
+    def _run_batch(self, x: Any, y: Any) -> tuple[Array, Array]:
         if self.group.every > 1:
             return self._accumulate(x, y)
-        loss, output = forward_backward(self.model, self.loss_fn, x, y)
+        scale = None if self.scaler is None else self.scaler.grad_output
+        loss, output = forward_backward(self.model, self.loss_fn, x, y, scale)
         self._update(judged(loss))
         return loss, output
+
+    def _describe(self, inputs: tuple[Any, ...], calls: int, batches: int) -> Attempt:
+        """Tell of a step that ran out of memory; with accumulation also what became of its group.
+
+        The gradients of an unfinished group must stay, so nothing is computed for measuring then.
+        """
+        kept = "The weights are unchanged."
+        if self.optimizer.calls != calls:
+            kept = "It ran out behind the update, which was made."
+        elif batches and not self.group.batches:
+            kept += f" The gradients of the {batches} batches before it are lost."
+        return Attempt(
+            "a training step", inputs, None if self.group.batches else self._rehearse, kept
+        )
+
+    def _rehearse(self, *inputs: Any) -> None:
+        """Use the memory of a step and leave no trace but empty gradients."""
+        *parts, y = inputs
+        with contextlib.suppress(_Rehearsed), as_one_call(*parts):
+            forward_backward(self.model, self.loss_fn, tuple(parts), y)
+            self.optimizer.rehearse()
+            raise _Rehearsed  # so that what the forward would update is discarded
+        self.optimizer.zero_grad()
 
     def finish_group(self) -> None:
         """Update with what an unfinished group holds, at the end of an epoch."""
@@ -152,6 +198,16 @@ class Stepper:
             "Lower the learning rate, clip gradients, or check the data and the labels."
         )
 
+    def count_skipped(self) -> int:
+        """Return how many updates were left out since the last call: skipped, or overflowed.
+
+        Reads back one scalar, or two.
+        """
+        skipped = self.optimizer.count_skipped_steps()
+        if self.on_nan != "skip":  # then the first of them ends the training
+            skipped = 0
+        return skipped + (0 if self.scaler is None else self.scaler.count_skipped_steps())
+
     def _look_if_due(self, loss: Array) -> None:
         every = self.check_every or (_DEVICE_LOOKS_EVERY if is_device_array(loss) else 1)
         if self.steps % every == 0:
@@ -167,7 +223,8 @@ class Stepper:
         def factor(loss: Array) -> Any:
             nonlocal verdict
             verdict = judged(loss)
-            return self.group.factor_of(y, verdict)
+            weight = self.group.factor_of(y, verdict)
+            return weight if self.scaler is None else weight * self.scaler.grad_output(loss)
 
         before = self.group.batches
         try:
@@ -184,17 +241,26 @@ class Stepper:
         return loss, output
 
     def _update_from_group(self) -> None:
-        self.group.average(self.model.parameters())
-        loss = self.group.loss
-        self.group.reset()
+        try:
+            self.group.average(self.model.parameters())
+            loss = self.group.loss
+        finally:
+            self.group.reset()  # half averaged gradients are no group either
         self._update(loss)
 
     def _update(self, loss: Any) -> None:
+        may_overflow: Any = False
+        if self.scaler is not None:
+            may_overflow = self.scaler.may_overflow(loss)
+            self.scaler.unscale_(self.optimizer)
         if self.watcher is not None:
             self.watcher.before_update(self.steps + 1)
         if self.clip_norm is not None:
             loss = self._clip(loss, self.clip_norm)
-        self.optimizer.step(loss=loss)
+        self.optimizer.step(loss=loss, may_overflow=may_overflow)
+        if self.scaler is not None:
+            self.scaler.note(self.optimizer.last_sound)
+            self.scaler.update()
         withhold_updates(self.optimizer.last_finite)
         self.steps += 1
         if self.scheduler is not None:

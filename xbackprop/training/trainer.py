@@ -13,6 +13,7 @@ from xbackprop.backend.array_module import Array, is_array
 from xbackprop.backend.device import Device
 from xbackprop.data.batches import batches
 from xbackprop.initializers import RandomSource, as_generator
+from xbackprop.module import precision_of, set_precision
 from xbackprop.nn import Module
 from xbackprop.optim import LBFGS, Optimizer
 from xbackprop.optim.lr_scheduler import ReduceLROnPlateau
@@ -21,6 +22,7 @@ from xbackprop.training.evaluation import Evaluation, evaluate, predict
 from xbackprop.training.history import EpochMetrics
 from xbackprop.training.metrics import RunningMeans
 from xbackprop.training.resume import FitProgress, restore_progress, resume_trainer, save_trainer
+from xbackprop.training.scaling import GradScaler
 from xbackprop.training.stepping import Stepper, UpdateWatcher
 
 
@@ -61,6 +63,12 @@ class Trainer:
         gradient. A norm that is not finite is what ``on_nan`` is about. None clips nothing.
     watcher : UpdateWatcher, optional
         Looks at updates as they are made: :class:`xbackprop.observe.StatisticsRecorder`.
+    precision : {"float32", "tf32", "bfloat16", "float16"}, optional
+        In what the model computes, see :func:`xbackprop.set_precision`; None leaves the model as
+        it is. In float16 the loss is scaled by a :class:`xbackprop.GradScaler`: an update whose
+        gradients overflow is skipped, counted in ``skipped_steps``, and tried with a smaller scale
+        on the next batch. ``on_nan`` is then about losses that are not finite, and about gradients
+        that are not at a scale of 1.
 
     Attributes
     ----------
@@ -70,6 +78,8 @@ class Trainer:
         One row for each finished epoch.
     nonfinite_step : int or None
         With ``on_nan="stop"``: the step at which training stopped.
+    scaler : GradScaler or None
+        Of the loss, in float16.
 
     Examples
     --------
@@ -98,6 +108,7 @@ class Trainer:
         count_correct: Callable[[Array, Array], Array] | None = None,
         clip_norm: float | None = None,
         watcher: UpdateWatcher | None = None,
+        precision: str | None = None,
     ) -> None:
         if getattr(loss_fn, "reduction", "mean") == "none":
             raise ValueError(
@@ -115,6 +126,9 @@ class Trainer:
             )
         if scheduler_interval == "step" and isinstance(scheduler, ReduceLROnPlateau):
             raise ValueError("Trainer: ReduceLROnPlateau watches epochs; leave scheduler_interval")
+        if precision is not None:
+            set_precision(model, precision)
+        self.scaler = GradScaler() if precision_of(model) == "float16" else None
         self.stepper = Stepper(
             model,
             loss_fn,
@@ -125,6 +139,7 @@ class Trainer:
             scheduler=scheduler if scheduler_interval == "step" else None,
             clip_norm=clip_norm,
             watcher=watcher,
+            scaler=self.scaler,
         )
         self.door = Door(model, loss_fn)
         self.model = model
@@ -315,7 +330,7 @@ class Trainer:
     ) -> EpochMetrics:
         self.stepper.epochs += 1
         trained_loss, trained_accuracy = progress.means.read()
-        skipped = progress.skipped + self.optimizer.count_skipped_steps()
+        skipped = progress.skipped + self.stepper.count_skipped()
         tested = None if test is None else self.evaluate(*test)
         self._move_schedule(trained_loss if tested is None else tested.loss)
         progress.epochs += 1
@@ -330,7 +345,7 @@ class Trainer:
             None if tested is None else tested.loss,
             None if tested is None else tested.accuracy,
             progress.lr,
-            skipped if self.stepper.on_nan == "skip" else 0,
+            skipped,
             time.perf_counter() - started,
         )
 

@@ -141,6 +141,8 @@ def execute(
     """
     use("fake")
     index = _common_index(name, sources)
+    if name == "matmul":
+        _refuse_batched_bfloat16(sources)
     if not view:
         require_current(name, index)
     if synchronizes:
@@ -197,6 +199,15 @@ def wrap(result: Any, index: int, sources: Sequence[FakeArray]) -> Any:
     array = np.asarray(result)
     refuse_dtype(array.dtype)
     return make(array, index)
+
+
+def _refuse_batched_bfloat16(sources: Sequence[FakeArray]) -> None:
+    """Refuse what CuPy 14.2 fails on: its batched product has no bfloat16."""
+    if any(_is_bfloat16(s._array.dtype) and s._array.ndim > 2 for s in sources):
+        raise TypeError(
+            "matmul: CuPy has no product of bfloat16 arrays beyond two dimensions. Call "
+            "xbackprop.ops.matmul.product, which has."
+        )
 
 
 def _common_index(name: str, sources: Sequence[FakeArray]) -> int:

@@ -1,10 +1,12 @@
 """The stand-in's devices: which is current, how much memory each holds."""
 
 from collections import deque
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 
 from xbackprop.backend.device import FAKE_DEVICE_COUNT, process_device
 from xbackprop.backend.fork import LockHolder, use
+from xbackprop.backend.memory import requested_limit
 
 _current: ContextVar[int | None] = ContextVar("xbackprop_fake_device", default=None)
 
@@ -35,6 +37,10 @@ def current_index() -> int:
     return device.index if device is not None and device.kind == "fake" else 0
 
 
+class OutOfMemoryError(MemoryError):
+    """The stand-in's memory limit is reached; CuPy's exception has this name too."""
+
+
 class FakeMemory:
     """The book of one stand-in device's memory; threads may share it.
 
@@ -47,19 +53,33 @@ class FakeMemory:
     ----------
     index : int
         Which device.
-    limit : int or None
-        Bytes it has; an allocation beyond raises MemoryError, as a full GPU does.
+    pooled : int
+        Bytes that no array uses and no array can take before :meth:`free_unused`: the fragments of
+        a real pool. The stand-in makes none; a test sets them.
     """
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.limit: int | None = None
+        self.pooled = 0
+        self._limit: int | None = None
+        self._has_limit = False  # until the first use, when the variable is read
         self._used = 0
         self._peak = 0
         self._booking = LockHolder()
         # The garbage collector may release memory at any line, also in the middle of `reserve`,
         # which must not see its numbers move: releases queue up (append is atomic).
         self._released: deque[int] = deque()
+
+    @property
+    def limit(self) -> int | None:
+        """Bytes it has, None without bound; an allocation beyond raises, as a full GPU does."""
+        if not self._has_limit:
+            self.limit = requested_limit()
+        return self._limit
+
+    @limit.setter
+    def limit(self, size_bytes: int | None) -> None:
+        self._limit, self._has_limit = size_bytes, True
 
     @property
     def used(self) -> int:
@@ -79,15 +99,31 @@ class FakeMemory:
             self._settle()
             self._peak = self._used
 
+    def measure(self, function: Callable[[], object]) -> int:
+        """Return the most bytes that a call took; what :attr:`peak` tells stays right."""
+        earlier = self._peak
+        self.reset_peak()
+        before = self._used
+        try:
+            function()
+            return self._peak - before
+        finally:
+            self._peak = max(self._peak, earlier)
+
+    def free_unused(self) -> None:
+        """Give back what the pool keeps."""
+        self.pooled = 0
+
     def reserve(self, size_bytes: int) -> None:
-        """Take ``size_bytes`` or raise MemoryError."""
+        """Take ``size_bytes`` or raise OutOfMemoryError."""
         use("fake")
         with self._booking.lock:
             self._settle()
-            if self.limit is not None and self._used + size_bytes > self.limit:
-                raise MemoryError(
+            limit = self.limit
+            if limit is not None and self._used + self.pooled + size_bytes > limit:
+                raise OutOfMemoryError(
                     f"out of memory on fake:{self.index}: {size_bytes} bytes asked for, "
-                    f"{self._used} of {self.limit} in use. Free arrays, use smaller batches, or "
+                    f"{self._used} of {limit} in use. Free arrays, use smaller batches, or "
                     "raise the limit."
                 )
             self._used += size_bytes

@@ -1,5 +1,5 @@
 """Kernels for the CPU; imported by dispatch at the first op there."""
 
-from xbackprop.kernels.cpu import ops
+from xbackprop.kernels.cpu import nn, ops, optim
 
-__all__ = ["ops"]
+__all__ = ["nn", "ops", "optim"]

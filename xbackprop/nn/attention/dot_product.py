@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.backend.half import widened
 from xbackprop.dispatch import ArraySpec, op
 from xbackprop.nn.attention.scores import masked_scores, part_of, shifted_exponentials, transposed
 from xbackprop.ops.broadcast import sum_to_shape
+from xbackprop.ops.matmul import product
 
 
 def _attention_flops(q: ArraySpec, k: ArraySpec, v: ArraySpec, *_: Any) -> int:
@@ -85,7 +87,7 @@ block_size)
     xp = get_array_module(q)
     keys_t = transposed(k)
     lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2])
-    shift = xp.zeros((*lead, q.shape[-2], 1), dtype=q.dtype)
+    shift = xp.zeros((*lead, q.shape[-2], 1), dtype=widened(q.dtype))
     log_total = xp.zeros_like(shift)
     lead = np.broadcast_shapes(lead, v.shape[:-2])
     output = xp.zeros((*lead, q.shape[-2], v.shape[-1]), dtype=q.dtype)
@@ -96,7 +98,7 @@ block_size)
         if kept is not None:
             numerators *= part_of(kept, rows, keys)
             total *= 1 - dropout_p
-        output[..., rows, :] = xp.matmul(numerators, v[..., keys, :]) / total
+        output[..., rows, :] = product(numerators, v[..., keys, :]) / total
     saved = (q, k, v, output, shift, log_total, scale, attn_mask, kept, dropout_p, is_causal)
     return output, (*saved, block_size)
 
@@ -131,18 +133,22 @@ def scaled_dot_product_attention_backward(
     """Return ``scale dS K``, ``scale dS^T Q``, ``P^T G`` and, for a float mask, ``dS``."""
     xp = get_array_module(q)
     lead = output.shape[:-2]
-    grad_q, grad_k, grad_v = (xp.zeros((*lead, *x.shape[-2:]), dtype=x.dtype) for x in (q, k, v))
-    has_mask_grad = attn_mask is not None and attn_mask.dtype.kind == "f"
-    grad_mask = xp.zeros_like(attn_mask) if has_mask_grad else None
+    low, wide = q.dtype, widened(q.dtype)
+    grad_q, grad_k, grad_v = (xp.zeros((*lead, *x.shape[-2:]), dtype=wide) for x in (q, k, v))
+    grad_mask = None
+    if attn_mask is not None and attn_mask.dtype.kind != "b":
+        grad_mask = xp.zeros(attn_mask.shape, dtype=wide)
     keys_t, values_t = transposed(k), transposed(v)
-    grad = grad_output if kept is None else grad_output * (1 / (1 - dropout_p))
-    means = (grad_output * output).sum(axis=-1, keepdims=True)  # D
+    grad = grad_output = grad_output.astype(wide, copy=False)
+    if kept is not None:
+        grad = grad_output * (1 / (1 - dropout_p))
+    means = (grad_output * output.astype(wide, copy=False)).sum(axis=-1, keepdims=True)  # D
     for rows, keys in _blocks(q, k, is_causal, block_size):
         scores = masked_scores(q, keys_t, scale, attn_mask, is_causal, rows, keys)
         scores -= shift[..., rows, :]
         scores -= log_total[..., rows, :]
         probabilities = xp.exp(scores)
-        grad_scores = xp.matmul(grad[..., rows, :], values_t[..., keys])
+        grad_scores = product(grad[..., rows, :], values_t[..., keys])
         passed = probabilities
         if kept is not None:
             block = part_of(kept, rows, keys)
@@ -150,16 +156,17 @@ def scaled_dot_product_attention_backward(
             passed = probabilities * block
         grad_scores -= means[..., rows, :]
         grad_scores *= probabilities
-        grad_q[..., rows, :] = xp.matmul(grad_scores, k[..., keys, :])
-        grad_k[..., keys, :] += xp.matmul(xp.swapaxes(grad_scores, -1, -2), q[..., rows, :])
-        grad_v[..., keys, :] += xp.matmul(xp.swapaxes(passed, -1, -2), grad[..., rows, :])
+        grad_q[..., rows, :] = product(grad_scores, k[..., keys, :])
+        grad_k[..., keys, :] += product(xp.swapaxes(grad_scores, -1, -2), q[..., rows, :])
+        grad_v[..., keys, :] += product(xp.swapaxes(passed, -1, -2), grad[..., rows, :], half=low)
         if grad_mask is not None:
             mask_part = part_of(grad_mask, rows, keys)
             mask_part += sum_to_shape(grad_scores, mask_part.shape)
     grad_q *= scale
     grad_k *= scale
     inputs = ((grad_q, q), (grad_k, k), (grad_v, v))
-    return *(sum_to_shape(grad, x.shape) for grad, x in inputs), grad_mask
+    sums = (sum_to_shape(grad, x.shape).astype(low, copy=False) for grad, x in inputs)
+    return *sums, grad_mask
 
 
 def _blocks(

@@ -125,7 +125,7 @@ def split_mask_grad(
     """
     grads: list[Array | None] = []
     for mask, shape in zip(masks, shapes, strict=True):
-        if grad is None or mask is None or shape is None or mask.dtype.kind != "f":
+        if grad is None or mask is None or shape is None or mask.dtype.kind == "b":
             grads.append(None)
         else:
             grads.append(sum_to_shape(grad[..., :keys], mask.shape).reshape(shape))

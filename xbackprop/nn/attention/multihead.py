@@ -7,6 +7,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
+from xbackprop.backend.half import widened
 from xbackprop.initializers import (
     RandomSource,
     as_generator,
@@ -29,6 +30,7 @@ from xbackprop.nn.attention.weighted import weighted_attention_backward, weighte
 from xbackprop.nn.linear import Linear
 from xbackprop.nn.randomness import RandomLayer
 from xbackprop.nn.sizes import as_count
+from xbackprop.ops.matmul import sum_rows
 
 
 class _Saved(NamedTuple):
@@ -114,6 +116,8 @@ class MultiheadAttention(RandomLayer):
     >>> output.shape, weights.shape
     ((1, 2, 4), (1, 2, 2))
     """
+
+    in_half = "half"
 
     def __init__(
         self,
@@ -280,7 +284,7 @@ class MultiheadAttention(RandomLayer):
         keys = grad_k.shape[2] - self._extra_keys()
         for parameter, grad in ((self.bias_k, grad_k), (self.bias_v, grad_v)):
             if parameter is not None and parameter.requires_grad:
-                parameter.accumulate(grad[:, :, keys].sum(axis=0).reshape(parameter.shape))
+                parameter.accumulate(sum_rows(grad[:, :, keys]).reshape(parameter.shape))
         grad_heads = (grad_q, grad_k[:, :, :keys], grad_v[:, :, :keys])
         grad_inputs = self._backward_of_inputs(grad_heads, saved.projections, input_grad)
         if not input_grad:
@@ -296,6 +300,7 @@ class MultiheadAttention(RandomLayer):
         """Return the gradients of what every head gives, and of the weights of every head."""
         xp = get_array_module(saved.attention.q)
         if grad_weights is not None:
+            grad_weights = grad_weights.astype(widened(grad_weights.dtype), copy=False)
             if not saved.is_batched:
                 grad_weights = xp.expand_dims(grad_weights, 0)
             if saved.averages:

@@ -65,6 +65,8 @@ class ScaledDotProductAttention(RandomLayer):
     [[1.0, 0.0], [0.33, 0.67]]
     """
 
+    in_half = "half"
+
     def __init__(
         self,
         dropout_p: float = 0.0,

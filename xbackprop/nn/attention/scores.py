@@ -1,6 +1,8 @@
 """Scores of queries and keys, with what masks hide, and their exponentials."""
 
 from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.backend.half import is_half, widened
+from xbackprop.ops.matmul import product
 
 _ALL = slice(None)
 _HIDDEN = float("-inf")
@@ -45,10 +47,15 @@ def masked_scores(
     Returns
     -------
     array, shape (..., rows, keys)
-        ``-inf`` where a key is hidden.
+        Of the dtype of ``q``, or float32 where that is half; ``-inf`` where a key is hidden.
     """
     xp = get_array_module(q)
-    scores = xp.matmul(q[..., rows, :] * scale, keys_t[..., keys])
+    queries = q[..., rows, :]
+    if is_half(q.dtype):  # where scale * Q would be rounded
+        scores = product(queries, keys_t[..., keys], dtype=widened(q.dtype))
+        scores *= scale
+    else:
+        scores = xp.matmul(queries * scale, keys_t[..., keys])
     if attn_mask is not None:
         mask = part_of(attn_mask, rows, keys)
         if mask.dtype.kind == "b":

@@ -3,9 +3,11 @@
 from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.backend.half import widened
 from xbackprop.dispatch import op
 from xbackprop.nn.attention.scores import masked_scores, transposed
 from xbackprop.ops.broadcast import sum_to_shape
+from xbackprop.ops.matmul import product
 from xbackprop.ops.softmax import softmax
 
 
@@ -49,7 +51,7 @@ def weighted_attention_forward(
     """
     probabilities = softmax(masked_scores(q, transposed(k), scale, attn_mask, is_causal=False))
     weights = _dropped(probabilities, kept, dropout_p)
-    output = get_array_module(q).matmul(weights, v)
+    output = product(weights, v)
     saved = (q, k, v, probabilities, scale, attn_mask, kept, dropout_p)
     return (output, weights), saved
 
@@ -79,22 +81,25 @@ def weighted_attention_backward(
 ) -> tuple[Array, Array, Array, Array | None]:
     """Return ``scale dS K``, ``scale dS^T Q``, ``W^T G`` and, for a float mask, ``dS``."""
     xp = get_array_module(q)
-    grad_scores = xp.matmul(grad_output, transposed(v))
+    low, wide = q.dtype, widened(q.dtype)
+    grad_output = grad_output.astype(wide, copy=False)
+    grad_scores = product(grad_output, transposed(v))
     if grad_weights is not None:
         grad_scores += grad_weights
     grad_scores = _dropped(grad_scores, kept, dropout_p)
     grad_scores -= (grad_scores * probabilities).sum(axis=-1, keepdims=True)
     grad_scores *= probabilities
     weights = _dropped(probabilities, kept, dropout_p)
-    grad_v = xp.matmul(xp.swapaxes(weights, -1, -2), grad_output)
+    grad_v = product(xp.swapaxes(weights, -1, -2), grad_output, half=low)
     grad_mask = None
-    if attn_mask is not None and attn_mask.dtype.kind == "f":
+    if attn_mask is not None and attn_mask.dtype.kind != "b":
         grad_mask = sum_to_shape(grad_scores, attn_mask.shape)
-    grad_q = xp.matmul(grad_scores, k)
+    grad_q = product(grad_scores, k)
     grad_q *= scale
-    grad_k = xp.matmul(xp.swapaxes(grad_scores, -1, -2), q)
+    grad_k = product(xp.swapaxes(grad_scores, -1, -2), q)
     grad_k *= scale
-    return grad_q, grad_k, grad_v, grad_mask
+    grads = (grad.astype(low, copy=False) for grad in (grad_q, grad_k, grad_v))
+    return *grads, grad_mask
 
 
 def _dropped(values: Array, kept: Array | None, p: float) -> Array:

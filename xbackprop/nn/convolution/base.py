@@ -19,6 +19,7 @@ AXES = {1: "length", 2: "height, width", 3: "depth, height, width"}
 class KernelLayer(Module):
     """A layer whose kernel slides over the axes after the channels; a subclass says how many."""
 
+    in_half = "half"
     spatial_axes: ClassVar[int]
 
     def set_channels(self, in_channels: int, out_channels: int, groups: int) -> None:

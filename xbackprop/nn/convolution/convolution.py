@@ -10,7 +10,12 @@ from xbackprop.initializers import RandomSource
 from xbackprop.module import describe_layer
 from xbackprop.nn.convolution.base import IntOrInts, KernelLayer, Widths
 from xbackprop.nn.sizes import as_sizes
-from xbackprop.ops.correlation import correlate, correlate_back, correlate_weight
+from xbackprop.ops.correlation import (
+    correlate,
+    correlate_back,
+    correlate_weight,
+    sum_to_channels,
+)
 from xbackprop.ops.padding import pad_axes, unpad_axes
 from xbackprop.ops.windows import Sizes, kernel_span, window_counts
 
@@ -140,7 +145,7 @@ def convolution_backward(
     if weight_grad:
         padded, kernel_size = pad_axes(x, padding, padding_mode), weight.shape[2:]
         grad_weight = correlate_weight(grad_output, padded, kernel_size, stride, dilation, groups)
-    grad_bias = grad_output.sum(axis=(0, *range(2, x.ndim))) if bias_grad else None
+    grad_bias = sum_to_channels(grad_output) if bias_grad else None
     return grad_input, grad_weight, grad_bias
 
 

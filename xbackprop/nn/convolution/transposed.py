@@ -12,7 +12,12 @@ from xbackprop.module import describe_layer
 from xbackprop.nn.convolution.base import IntOrInts, KernelLayer, Widths
 from xbackprop.nn.convolution.convolution import NO_PADDING
 from xbackprop.nn.sizes import as_count, as_sizes
-from xbackprop.ops.correlation import correlate, correlate_back, correlate_weight
+from xbackprop.ops.correlation import (
+    correlate,
+    correlate_back,
+    correlate_weight,
+    sum_to_channels,
+)
 from xbackprop.ops.padding import pad_axes, unpad_axes
 from xbackprop.ops.windows import Sizes, kernel_span
 
@@ -129,7 +134,7 @@ def convolution_transpose_backward(
         grad = pad_axes(grad_output, padding, "zeros")[(..., *map(slice, covered))]
         grad_input = correlate(grad, weight, *options) if input_grad else None
         grad_weight = correlate_weight(x, grad, kernel_size, *options) if weight_grad else None
-    grad_bias = grad_output.sum(axis=(0, *range(2, x.ndim))) if bias_grad else None
+    grad_bias = sum_to_channels(grad_output) if bias_grad else None
     return grad_input, grad_weight, grad_bias
 
 

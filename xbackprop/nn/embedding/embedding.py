@@ -112,6 +112,8 @@ class Embedding(Table):
     section 2.
     """
 
+    in_half = "products"
+
     def __init__(
         self,
         num_embeddings: int,

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.backend.half import widened
 from xbackprop.ops.distance import p_norm
 from xbackprop.ops.scatter import count_by_index, sum_by_index
 
@@ -22,11 +23,13 @@ def read_rows(weight: Array, indices: Array) -> Array:
     Returns
     -------
     array, shape (..., embedding_dim)
+        Rows of a table of halves are float32.
     """
     xp = get_array_module(weight)
     last = weight.shape[0] - 1
     is_inside = (indices >= 0) & (indices <= last)
     rows = weight[xp.clip(indices, 0, max(last, 0))]
+    rows = rows.astype(widened(weight.dtype), copy=False)
     return xp.where(xp.expand_dims(is_inside, -1), rows, math.nan)
 
 

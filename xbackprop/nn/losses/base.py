@@ -32,6 +32,8 @@ class _WithoutDeprecated(Module):
     its bases define first, and that shall be ``__init__``.
     """
 
+    in_half = "float32"
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         for name in ("size_average", "reduce"):
             if name in kwargs:

@@ -79,6 +79,8 @@ class HalfSquaredError(Module):
     (1986), equation 3.
     """
 
+    in_half = "float32"
+
     def forward(self, output: Array, target: Array) -> tuple[Array, Any]:
         """Compare ``output`` with ``target`` of the same shape and dtype."""
         target = check_pair(self, output, target)

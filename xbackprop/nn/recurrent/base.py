@@ -20,6 +20,7 @@ class Recurrent(Module):
     saved, the gradients of the last states and what is :class:`Wanted`.
     """
 
+    in_half = "products"
     forward_op: ClassVar[Op]
     backward_op: ClassVar[Op]
     gate_count: ClassVar[int]  # blocks of hidden_size rows in a weight
@@ -67,7 +68,11 @@ class Recurrent(Module):
         is_reverse: bool = False,
     ) -> Any:
         """Call the forward op with the parameters of this suffix."""
-        weights = [None if p is None else p.value for p in self.weights(suffix)]
+        # A bias is added to float32 sums, so in half precision it is read as the master has it.
+        weights = [
+            None if p is None else p.value if len(p.shape) > 1 else p.data
+            for p in self.weights(suffix)
+        ]
         options = [getattr(self, name) for name in self.options]
         return self.forward_op(rows, *states, *weights, batch_sizes, is_reverse, *options)
 

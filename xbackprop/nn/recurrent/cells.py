@@ -41,7 +41,7 @@ class RecurrentCell(Recurrent):
 
     def forward(self, x: Array, hx: Any = None) -> tuple[Any, Any]:
         """Return the states after a step."""
-        weight: Array = self.weight_ih.value
+        weight: Array = self.weight_ih.data
         x = self.check_input("x", x, weight)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(
@@ -63,7 +63,7 @@ class RecurrentCell(Recurrent):
         grads = [None if grad is None else flatten_rows(grad) for grad in self.flat(grad_output)]
         grad_h, *grad_rest = grads
         if grad_h is None:
-            weight = self.weight_ih.value
+            weight = self.weight_ih.data
             rows = 1 if len(shape) == 1 else shape[0]
             grad_h = get_array_module(weight).zeros((rows, self.hidden_size), dtype=weight.dtype)
         # The state after the step is the output too; its gradient counts once.

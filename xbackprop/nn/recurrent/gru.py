@@ -18,6 +18,7 @@ from xbackprop.nn.recurrent.steps import (
     states_before,
     steps,
 )
+from xbackprop.ops.matmul import product
 
 
 @op
@@ -87,7 +88,7 @@ def gru_forward(
     hidden_n, output = (xp.empty((len(x), size), dtype=x.dtype) for _ in range(2))
     h = h0.copy()
     for start, stop, count in steps(batch_sizes, is_reverse):
-        hidden = h[:count].dot(weight_hh.T)
+        hidden = product(h[:count], weight_hh.T)
         if bias_hh is not None:
             hidden += bias_hh
         gate, state = gates[start:stop], output[start:stop]
@@ -138,7 +139,7 @@ def gru_backward(
         grad_step = grad_hidden[start:stop]
         grad_step *= dh[:, None]
         dh *= z[start:stop]
-        dh += grad_step.reshape(count, weight_hh.shape[0]).dot(weight_hh)
+        dh += product(grad_step.reshape(count, weight_hh.shape[0]), weight_hh)
         grad_h[:count] = dh
     grad_input = grad_hidden.copy()
     grad_input[:, 2] = grad_n

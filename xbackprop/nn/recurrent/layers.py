@@ -100,7 +100,7 @@ class RecurrentLayer(Recurrent):
 
     def forward(self, x: Any, hx: Any = None) -> tuple[tuple[Any, Any], Any]:
         """Return the outputs of the last layer, and the last states of all."""
-        weight: Array = self.weight_ih_l0.value
+        weight: Array = self.weight_ih_l0.data
         rows, layout = read_input(self, x, weight, self.input_size, self.batch_first)
         states = self._first_states(hx, layout, weight)
         ends, saved, inference = [], [], current_frame().inference
@@ -184,7 +184,7 @@ class RecurrentLayer(Recurrent):
         states = [None if g is None else layout.to_states(g) for g in self.flat(grad_states)]
         if grad is not None:
             return layout.to_rows(grad), states
-        weight = self.weight_ih_l0.value
+        weight = self.weight_ih_l0.data
         shape = (sum(layout.batch_sizes), self.directions * self.output_size)
         return get_array_module(weight).zeros(shape, dtype=weight.dtype), states
 

@@ -18,6 +18,7 @@ from xbackprop.nn.recurrent.steps import (
     states_before,
     steps,
 )
+from xbackprop.ops.matmul import product
 
 
 @op
@@ -100,7 +101,7 @@ def lstm_forward(
     h, c = h0.copy(), c0.copy()
     for start, stop, count in steps(batch_sizes, is_reverse):
         gate, cell = gates[start:stop], cells[start:stop]
-        gate += h[:count].dot(weight_hh.T)
+        gate += product(h[:count], weight_hh.T)
         sigmoid_in_place(gate[:, : 2 * size])
         xp.tanh(gate[:, 2 * size : 3 * size], out=gate[:, 2 * size : 3 * size])
         sigmoid_in_place(gate[:, 3 * size :])
@@ -108,7 +109,7 @@ def lstm_forward(
         cell += gate[:, :size] * gate[:, 2 * size : 3 * size]
         hidden = xp.tanh(cell)
         hidden *= gate[:, 3 * size :]
-        output[start:stop] = hidden if weight_hr is None else hidden.dot(weight_hr.T)
+        output[start:stop] = hidden if weight_hr is None else product(hidden, weight_hr.T)
         h[:count], c[:count] = output[start:stop], cell
     saved = (x, h0, c0, weight_ih, weight_hh, weight_hr, batch_sizes, is_reverse)
     return (output, h, c), (*saved, gates, cells, output)
@@ -148,20 +149,21 @@ def lstm_backward(
     for start, stop, count in reversed(steps(batch_sizes, is_reverse)):
         dh = xp.add(grad_output[start:stop], grad_h[:count], out=grad_hidden[start:stop])
         if weight_hr is not None:
-            dh = dh.dot(weight_hr)
+            dh = product(dh, weight_hr)
         dc = dh * cell_slopes[start:stop]
         dc += grad_c[:count]
         grad_gate = grad_gates[start:stop]
         grad_gate[:, :3] *= dc[:, None]
         grad_gate[:, 3] *= dh
-        grad_h[:count] = grad_gate.reshape(count, weight_hh.shape[0]).dot(weight_hh)
+        grad_h[:count] = product(grad_gate.reshape(count, weight_hh.shape[0]), weight_hh)
         grad_c[:count] = dc * f[start:stop]
     grad_rows = grad_gates.reshape(len(x), weight_hh.shape[0])
     before = states_before(h0, output, batch_sizes, is_reverse)
     grad_x, *grad_weights = products_backward(grad_rows, grad_rows, x, before, weight_ih, wanted)
     states = (grad_h, grad_c) if wanted.states else (None, None)
-    has_projection = weight_hr is not None and wanted.weight_hr
-    grad_hr = grad_hidden.T.dot(tanh_c * o) if has_projection else None
+    grad_hr = None
+    if weight_hr is not None and wanted.weight_hr:
+        grad_hr = product(grad_hidden.T, tanh_c * o, half=weight_hr.dtype)
     return grad_x, *states, *grad_weights, grad_hr
 
 

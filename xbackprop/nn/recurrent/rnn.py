@@ -17,6 +17,7 @@ from xbackprop.nn.recurrent.steps import (
     states_before,
     steps,
 )
+from xbackprop.ops.matmul import product
 
 
 @op
@@ -82,7 +83,7 @@ def rnn_forward(
     h = h0.copy()
     for start, stop, count in steps(batch_sizes, is_reverse):
         state = output[start:stop]
-        state += h[:count].dot(weight_hh.T)
+        state += product(h[:count], weight_hh.T)
         if nonlinearity == "tanh":
             xp.tanh(state, out=state)
         else:
@@ -112,7 +113,7 @@ def rnn_backward(
     grad_h = gradient_at_end(grad_h_n, h0)
     for start, stop, count in reversed(steps(batch_sizes, is_reverse)):
         grad[start:stop] *= grad_output[start:stop] + grad_h[:count]
-        grad_h[:count] = grad[start:stop].dot(weight_hh)
+        grad_h[:count] = product(grad[start:stop], weight_hh)
     before = states_before(h0, output, batch_sizes, is_reverse)
     grad_x, *grad_weights = products_backward(grad, grad, x, before, weight_ih, wanted)
     return grad_x, grad_h if wanted.states else None, *grad_weights

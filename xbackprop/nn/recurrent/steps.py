@@ -11,6 +11,7 @@ state.
 from typing import NamedTuple
 
 from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.ops.matmul import product
 
 
 class Wanted(NamedTuple):
@@ -59,7 +60,7 @@ def input_products(
     x: Array, weight_ih: Array, bias_ih: Array | None, bias_hh: Array | None
 ) -> Array:
     """Return ``x W_ih^T + b_ih + b_hh`` of all steps as one product."""
-    products = x.dot(weight_ih.T)
+    products = product(x, weight_ih.T)
     if bias_ih is not None:
         products += bias_ih if bias_hh is None else bias_ih + bias_hh
     return products
@@ -86,10 +87,11 @@ def products_backward(
 
     The first two arguments are the gradients of ``W_ih x + b_ih`` and of ``W_hh h + b_hh``.
     """
+    half = weight_ih.dtype
     return (
-        grad_input_side.dot(weight_ih) if wanted.x else None,
-        grad_input_side.T.dot(x) if wanted.weight_ih else None,
-        grad_hidden_side.T.dot(hidden_before) if wanted.weight_hh else None,
+        product(grad_input_side, weight_ih) if wanted.x else None,
+        product(grad_input_side.T, x, half=half) if wanted.weight_ih else None,
+        product(grad_hidden_side.T, hidden_before, half=half) if wanted.weight_hh else None,
         grad_input_side.sum(axis=0) if wanted.bias_ih else None,
         grad_hidden_side.sum(axis=0) if wanted.bias_hh else None,
     )

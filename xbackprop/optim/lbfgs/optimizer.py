@@ -122,7 +122,13 @@ class LBFGS(Optimizer):
 
     # --- the step -------------------------------------------------------------------------
 
-    def step(self, closure: Closure | None = None, *, loss: Array | None = None) -> Any:
+    def step(
+        self,
+        closure: Closure | None = None,
+        *,
+        loss: Array | None = None,
+        may_overflow: Any = False,
+    ) -> Any:
         """Go up to ``max_iter`` iterations.
 
         Parameters
@@ -131,6 +137,8 @@ class LBFGS(Optimizer):
             Computes the loss and the gradients anew, and returns the loss.
         loss : array, optional
             Not used: the closure gives it.
+        may_overflow : bool, default False
+            Only False: its searches compare losses and gradients of one scale.
 
         Returns
         -------
@@ -141,11 +149,15 @@ class LBFGS(Optimizer):
         ------
         TypeError
             Without a closure.
+        NotImplementedError
+            With ``may_overflow``: from :class:`xbackprop.GradScaler`.
         MemoryError
             Among other errors; nothing was changed or counted then.
         """
         if closure is None:
             raise TypeError("LBFGS.step expects a closure that computes the loss and the gradients")
+        if may_overflow is not False:
+            raise NotImplementedError("LBFGS: loss scaling for float16. Take bfloat16.")
         self.calls += 1
         if self.skip_nonfinite and self.stop_at_nonfinite and self._bad_call >= 0:
             self.last_finite = False

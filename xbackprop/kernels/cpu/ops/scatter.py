@@ -9,7 +9,7 @@ import numpy as np
 from xbackprop.ops.scatter import sum_by_index as op
 
 
-@op.kernel("cpu")
+@op.kernel("cpu", when=lambda rows, *_: rows.dtype.isnative)
 def sum_by_index(rows: np.ndarray, indices: np.ndarray, length: int) -> np.ndarray:
     """Add up the rows of each index, as :func:`xbackprop.ops.scatter.sum_by_index`.
 

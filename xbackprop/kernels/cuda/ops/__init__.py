@@ -1,5 +1,5 @@
 """Kernels for the ops in :mod:`xbackprop.ops`, one module for each of theirs."""
 
-from xbackprop.kernels.cuda.ops import random_bits
+from xbackprop.kernels.cuda.ops import matmul, random_bits, scatter
 
-__all__ = ["random_bits"]
+__all__ = ["matmul", "random_bits", "scatter"]

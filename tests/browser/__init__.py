@@ -1,0 +1,1 @@
+"""The explanation's page in a real browser: `nox -s browser`."""

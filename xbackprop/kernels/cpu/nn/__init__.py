@@ -1,0 +1,12 @@
+"""Kernels for the ops of :mod:`xbackprop.nn`, one module for each of theirs."""
+
+from xbackprop.kernels.cpu.nn import (
+    activations,
+    attention,
+    convolution,
+    normalization,
+    pooling,
+    recurrent,
+)
+
+__all__ = ["activations", "attention", "convolution", "normalization", "pooling", "recurrent"]

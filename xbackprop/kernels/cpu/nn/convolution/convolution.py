@@ -1,0 +1,269 @@
+"""Convolutions of stride 1, some samples at a time, on arrays flattened with their padding.
+
+In a padded array that is read as one long row, element ``k`` of a kernel sees, for all positions of
+the output at once, a slice: the row from the offset of ``k`` on. What a kernel sees is therefore
+copied slice by slice, at the speed of a plain copy, and multiplied while it is in the cache.
+Positions that straddle the end of a line are computed too, and passed over when the result is
+picked out of the row.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from xbackprop.dispatch import ArraySpec
+from xbackprop.nn.convolution.base import Widths
+from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
+from xbackprop.nn.convolution.convolution import convolution_backward as backward_op
+from xbackprop.nn.convolution.convolution import convolution_forward as forward_op
+from xbackprop.ops.padding import pad_axes, unpad_axes
+from xbackprop.ops.windows import Sizes, window_counts
+
+BLOCK = 1 << 18  # numbers in a block of columns: 1 MB in float32
+SMALLEST = 4096  # elements from which on blocks are worth their calls
+
+
+def can_serve(
+    x: ArraySpec,
+    weight: ArraySpec,
+    bias: ArraySpec | None,
+    stride: Sizes = (1, 1),
+    padding: Widths = NO_PADDING,
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> bool:
+    """Tell whether the kernel moves by ones, in one group, over something in native floats."""
+    arrays = [spec for spec in (x, weight, bias) if spec is not None]
+    is_plain = all(spec.dtype.isnative and spec.dtype.char in "fd" for spec in arrays)
+    return set(stride) == {1} and groups == 1 and 0 not in x.shape and is_plain
+
+
+def can_go_back(grad_output: ArraySpec, x: ArraySpec, weight: ArraySpec, *options: Any) -> bool:
+    """Tell the same of a backward."""
+    return can_serve(x, weight, grad_output, *options[:5])
+
+
+class Grid:
+    """A padded array as one row, and where the elements of a kernel and of an output are in it.
+
+    Parameters
+    ----------
+    lengths : tuple of int
+        Of the padded axes.
+    kernel_size, dilation : sequence of int
+        One number an axis.
+    """
+
+    def __init__(self, lengths: tuple[int, ...], kernel_size: Sizes, dilation: Sizes) -> None:
+        self.kernel_size = tuple(kernel_size)
+        self.elements = math.prod(kernel_size)
+        self.counts = window_counts(lengths, kernel_size, (1,) * len(lengths), dilation)
+        self.steps = tuple(math.prod(lengths[axis + 1 :]) for axis in range(len(lengths)))
+        self.kernel_steps = tuple(d * s for d, s in zip(dilation, self.steps, strict=True))
+        self.size = math.prod(lengths)
+        # From the first element of a kernel to its last; and all positions it can start at.
+        self.reach = sum((k - 1) * s for k, s in zip(kernel_size, self.kernel_steps, strict=True))
+        self.span = self.size - self.reach
+
+    def place(self, index: list[int]) -> int:
+        """Return where an element is in the row."""
+        return sum(i * s for i, s in zip(index, self.steps, strict=True))
+
+
+class Columns:
+    """What a kernel sees in some samples at a time: a row an element of it, a column a position.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of the kernel.
+    array : numpy.ndarray, shape (batch, channels, lengths...)
+        What is seen.
+    width, place : int
+        Length of the row in which ``array`` lies among zeros, and where it starts.
+    first, count : int
+        The positions that are looked at.
+    """
+
+    def __init__(
+        self, grid: Grid, array: np.ndarray, width: int, place: int, first: int, count: int
+    ) -> None:
+        channels, height = array.shape[1], array.shape[1] * grid.elements
+        self.grid, self.array, self.first, self.count = grid, array, first, count
+        self.samples = min(len(array), max(1, BLOCK // (height * count)))
+        # A sample that is larger than a block is looked at in pieces.
+        self.piece = count if self.samples > 1 else min(count, max(64, BLOCK // height))
+        self.rows = np.zeros((self.samples, channels, width), array.dtype)
+        self.inside = view(self.rows, place, (self.samples, channels), grid, array.shape[2:])
+        self.buffer = np.empty(height * self.samples * self.piece, array.dtype)
+
+    def blocks(self) -> Iterator[slice]:
+        """Go through the samples; each block is there for `pieces` until the next."""
+        for start in range(0, len(self.array), self.samples):
+            block = slice(start, min(start + self.samples, len(self.array)))
+            self.inside[: block.stop - block.start] = self.array[block]
+            yield block
+
+    def pieces(self, samples: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Go through the positions of a block; yield which they are, and the columns."""
+        grid, rows = self.grid, self.rows
+        channels, item = rows.shape[1], rows.itemsize
+        steps = (rows.shape[2], *grid.kernel_steps, channels * rows.shape[2], 1)
+        for start in range(0, self.count, self.piece):
+            length = min(self.piece, self.count - start)
+            seen = as_strided(
+                rows[:, :, self.first + start :],
+                (channels, *grid.kernel_size, samples, length),
+                [item * step for step in steps],
+                writeable=False,
+            )
+            columns = self.buffer[: seen.size].reshape(seen.shape)
+            np.copyto(columns, seen)
+            matrix = columns.reshape(channels * grid.elements, samples * length)
+            # Columns of several samples lie side by side, and of one sample where they belong.
+            yield slice(start, start + samples * length), matrix
+
+
+def view(
+    rows: np.ndarray, place: int, lead: tuple[int, int], grid: Grid, lengths: tuple[int, ...]
+) -> np.ndarray:
+    """Return the view of rows ``(a, b, width)`` with the axes that were flattened into them."""
+    strides = (*rows.strides[:2], *(step * rows.itemsize for step in grid.steps))
+    return as_strided(rows[:, :, place:], (*lead, *lengths), strides)
+
+
+@forward_op.kernel("cpu", when=can_serve, smallest=SMALLEST)
+def convolution_forward(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Sizes = (1, 1),
+    padding: Widths = NO_PADDING,
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> tuple[np.ndarray, Any]:
+    """Return output and saved, as the op of this name."""
+    saved = (x, weight, stride, padding, dilation, groups, padding_mode)
+    if padding_mode != "zeros":
+        x, padding = pad_axes(x, padding, padding_mode), ((0, 0),) * len(padding)
+    grid = Grid(padded_lengths(x.shape[2:], padding), weight.shape[2:], dilation)
+    matrix = weight.reshape(len(weight), -1)
+    output = np.empty((len(x), len(weight), *grid.counts), x.dtype)
+    offsets = None if bias is None else bias.reshape(-1, *(1,) * len(padding))
+    start = grid.place([before for before, _ in padding])
+    columns = Columns(grid, x, grid.size, start, 0, grid.span)
+    for block in columns.blocks():
+        picked, target = _multiply(matrix, columns, block, 0, grid.counts), output[block]
+        if offsets is None:
+            target[...] = picked
+        else:
+            np.add(picked, offsets, out=target)
+    return output, saved
+
+
+@backward_op.kernel("cpu", when=can_go_back, smallest=SMALLEST)
+def convolution_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Sizes = (1, 1),
+    padding: Widths = NO_PADDING,
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    input_grad: bool = True,
+    weight_grad: bool = True,
+    bias_grad: bool = True,
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Return the gradients, as the op of this name."""
+    widths = padding
+    if padding_mode != "zeros":
+        x, widths = pad_axes(x, padding, padding_mode), ((0, 0),) * len(padding)
+    grid = Grid(padded_lengths(x.shape[2:], widths), weight.shape[2:], dilation)
+    start = grid.place([before for before, _ in widths])
+    grad_input = grad_weight = None
+    if input_grad:
+        grad_input, grad_weight = _both(grad_output, x, weight, grid, start, weight_grad)
+        if padding_mode != "zeros":
+            grad_input = unpad_axes(grad_input, padding, padding_mode)
+    elif weight_grad:
+        grad_weight = _weight_alone(grad_output, x, weight, grid, start)
+    grad_bias = grad_output.sum(axis=(0, *range(2, x.ndim))) if bias_grad else None
+    return grad_input, grad_weight, grad_bias
+
+
+def _both(
+    grad: np.ndarray, x: np.ndarray, weight: np.ndarray, grid: Grid, start: int, weight_grad: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the gradients of input and weight; both multiply what flipped kernels see of ``grad``.
+
+    Every element of the input was seen by those positions from which a kernel reaches it, and looks
+    back at them. So ``grad`` lies in the row with the reach of a kernel before it.
+    """
+    axes = tuple(range(2, weight.ndim))
+    flipped = np.flip(weight, axes)
+    matrix = flipped.swapaxes(0, 1).reshape(weight.shape[1], -1)
+    count = grid.place([length - 1 for length in x.shape[2:]]) + 1
+    columns = Columns(grid, grad, grid.size + grid.reach, grid.reach, start, count)
+    rows = np.zeros((x.shape[1], columns.samples, count), x.dtype)
+    grad_input, grad_weight = np.empty(x.shape, x.dtype), np.zeros(matrix.shape, x.dtype)
+    for block in columns.blocks():
+        samples = block.stop - block.start
+        if weight_grad:
+            rows = rows if samples == columns.samples else np.zeros_like(rows[:, :samples])
+            inside = view(rows, 0, rows.shape[:2], grid, x.shape[2:])
+            inside[...] = x[block].swapaxes(0, 1)
+            seen = rows.reshape(len(rows), -1)
+            picked = _multiply(matrix, columns, block, 0, x.shape[2:], seen, grad_weight)
+        else:
+            picked = _multiply(matrix, columns, block, 0, x.shape[2:])
+        grad_input[block] = picked
+    if not weight_grad:
+        return grad_input, None
+    parts = grad_weight.reshape(weight.shape[1], len(weight), *grid.kernel_size)
+    return grad_input, np.ascontiguousarray(np.flip(parts.swapaxes(0, 1), axes))
+
+
+def _weight_alone(
+    grad: np.ndarray, x: np.ndarray, weight: np.ndarray, grid: Grid, start: int
+) -> np.ndarray:
+    """Return the gradient of the weight: of what kernels saw in ``x``."""
+    columns = Columns(grid, x, grid.size, start, 0, grid.span)
+    rows = np.zeros((len(weight), columns.samples, grid.span), x.dtype)
+    total = np.zeros((len(weight), weight[0].size), x.dtype)
+    for block in columns.blocks():
+        samples = block.stop - block.start
+        rows = rows if samples == columns.samples else np.zeros_like(rows[:, :samples])
+        view(rows, 0, rows.shape[:2], grid, grid.counts)[...] = grad[block].swapaxes(0, 1)
+        flat = rows.reshape(len(rows), -1)
+        for piece, matrix in columns.pieces(samples):
+            total += flat[:, piece].dot(matrix.T)
+    return total.reshape(weight.shape)
+
+
+def _multiply(
+    matrix: np.ndarray,
+    columns: Columns,
+    block: slice,
+    place: int,
+    lengths: tuple[int, ...],
+    seen: np.ndarray | None = None,
+    total: np.ndarray | None = None,
+) -> np.ndarray:
+    """Multiply a block of columns; return the view of the result that has the wanted axes.
+
+    With ``seen``, add its product with the columns to ``total`` on the way.
+    """
+    samples = block.stop - block.start
+    result = np.empty((len(matrix), samples * columns.count), matrix.dtype)
+    for piece, part in columns.pieces(samples):
+        np.matmul(matrix, part, out=result[:, piece])
+        if seen is not None and total is not None:
+            total += seen[:, piece].dot(part.T)
+    rows = result.reshape(len(matrix), samples, columns.count)
+    return view(rows, place, rows.shape[:2], columns.grid, lengths).swapaxes(0, 1)

@@ -1,0 +1,3 @@
+// RMSNorm over the last axes.
+#include "row_norm.cuh"
+#include "columns.cuh"

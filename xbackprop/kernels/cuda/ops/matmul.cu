@@ -1,0 +1,2 @@
+// Sums over the first axis: the gradient of a bias.
+#include "columns.cuh"

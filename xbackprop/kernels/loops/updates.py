@@ -1,0 +1,16 @@
+"""Updates of optimizers, one pass over all they read and write."""
+
+import math
+
+from numba import njit
+
+
+@njit(error_model="numpy", nogil=True, cache=True)
+def adam(data, grad, exp_avg, exp_avg_sq, beta1, share1, beta2, share2, step_size, correction, eps):
+    """One step of Adam, in place."""
+    for i in range(data.size):
+        g = grad[i]
+        mean = exp_avg[i] * beta1 + g * share1
+        square = exp_avg_sq[i] * beta2 + g * g * share2
+        exp_avg[i], exp_avg_sq[i] = mean, square
+        data[i] -= mean / (math.sqrt(square) * correction + eps) * step_size

@@ -19,7 +19,7 @@ MODEL, CONFIG, CHECKPOINTS = "model.safetensors", "config.json", "checkpoints"
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 # With --record-statistics: a line per recorded update, and one per epoch.
 STATISTICS, TRANSFERS = "statistics.jsonl", "transfers.jsonl"
-EVENTS = "tensorboard"
+EVENTS, REPORT = "tensorboard", "report.html"
 CURVES, CONFUSION = "curves.png", "confusion.png"
 FILTERS, FEATURES, WORST = "filters.png", "features.png", "worst.png"
 PICTURES = (CURVES, CONFUSION, FILTERS, FEATURES, WORST)

@@ -52,7 +52,7 @@ class Frame:
     bottom: float
 
 
-LARGE = Frame(380, 220, 50, 322, 10, 186)
+LARGE = Frame(380, 220, 50, 314, 10, 186)
 SMALL = Frame(300, 150, 46, 292, 8, 122)
 
 

@@ -322,3 +322,50 @@ def test_histograms_are_laid_side_by_side():
     assert shown[0, 13:20].tolist() == told["counts"]
     shown = _cropped(counts, 18)  # of larger numbers: the small ones are one bin with zero
     assert shown[0, 13:20].tolist() == [0, 0, 1, 2 + 3 + 40 + 5 + 6, 7, 0, 0]
+
+
+def test_large_numbers_are_on_top_and_later_updates_to_the_right():
+    from xbackprop.cli.report.density import density_chart
+
+    told = [{"first": 80, "counts": [5]}, {"first": 20, "counts": [5]}]  # above zero, then below
+    chart = density_chart(list(zip((1, 100), told, strict=True)), "outputs", "x")
+    (data,) = re.findall(r'href="data:image/png;base64,([^"]*)"', chart)
+    alpha = pixels_of(base64.b64decode(data))[..., 3]
+    assert alpha.shape == (33, 2)
+    rows, columns = np.nonzero(alpha)
+    assert columns.tolist() == [0, 1]
+    assert rows[0] < 16 < rows[1]
+
+
+def pixels_of(content):
+    """Return the pixels of a PNG that the page made: one chunk of data, no filters."""
+    width, height = struct.unpack(">II", content[16:24])
+    (length,) = struct.unpack(">I", content[33:37])
+    lines = np.frombuffer(zlib.decompress(content[41 : 41 + length]), np.uint8)
+    return lines.reshape(height, -1)[:, 1:].reshape(height, width, -1)
+
+
+def test_mistakes_stand_at_their_places():
+    from xbackprop.cli.report.answers import Answers, Judged
+    from xbackprop.cli.report.mistakes import mistakes
+
+    answers = Answers(
+        truth=np.array([0, 0, 0, 1, 1, 2]),
+        predicted=np.array([0, 2, 2, 1, 0, 2]),
+        losses=np.array([0.1, 3.0, 2.0, 0.2, 5.0, 0.3]),
+        classes=("ant", "bee", "<cat>"),
+        targets=(),
+        images=np.arange(24.0).reshape(6, 1, 2, 2),
+    )
+    body = "\n".join(mistakes(Judged({"file": "m", "steps": 7}, "", answers)))
+    lines = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', body)
+    cells = {name: re.findall(r"<td[^>]*>(.*?)</td>", line) for name, line in lines[:3]}
+    assert cells == {"ant": ["1", "", "2"], "bee": ["1", "1", ""], "&lt;cat&gt;": ["", "", "1"]}
+    pairs = [(name, *re.findall(r"<td>(.*?)</td>", line)) for name, line in lines[3:]]
+    assert pairs == [("ant", "&lt;cat&gt;", "2", "3"), ("bee", "ant", "1", "2")]
+    shown = re.findall(r'alt="test sample (\d): (.*?)"', body)
+    assert [int(number) for number, _ in shown] == [4, 1, 2, 5, 3, 0]
+    assert shown[0][1] == "bee, taken for ant"
+    assert shown[-1][1] == "ant, unsure"
+    first = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]*)"', body)[1])
+    assert pixels_of(first)[..., 0].tolist() == [[0, 85], [170, 255]]

@@ -53,7 +53,7 @@ class Frame:
 
 
 LARGE = Frame(380, 220, 50, 314, 10, 186)
-SMALL = Frame(300, 150, 46, 292, 8, 122)
+SMALL = Frame(300, 150, 46, 282, 8, 122)
 
 
 def line_chart(

@@ -219,6 +219,7 @@ def test_names_are_escaped(capsys, tmp_path):
     config = json.loads(path.read_text())
     config["data"]["name"] = "<script>alert(1)</script>"
     config["platform"] = "<img src=x>"
+    config["command"] = ["<b>"]
     path.write_text(json.dumps(config))
     page, _ = report(capsys, tmp_path / "run")
     assert_loads_nothing(page)
@@ -263,6 +264,8 @@ def test_numbers_that_are_not_finite_are_gaps(capsys, tmp_path):
                     told.update(mean=None, std=None, min=None, max=None)
         write(folder / f"{name}.jsonl", rows)
     page, _ = report(capsys, folder)
+    # Of three losses the middle one is left; lines are the accuracies and the time.
+    assert len(page.named("path", "line value")) == 2
     assert not re.search(r"(?<!-)\bnan\b", (folder / "report.html").read_text())
     assert "None" not in page.text
 

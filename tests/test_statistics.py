@@ -158,3 +158,15 @@ def test_every_is_at_least_one():
     optimizer = xb.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="every >= 1; got 0"):
         xb.observe.StatisticsRecorder(model, optimizer, every=0, on_row=print)
+
+
+def test_a_number_at_an_edge_belongs_to_the_bin_above(xb_device):
+    rows = []
+    model = xb.nn.Sequential(xb.nn.Identity(), xb.nn.Linear(1, 1, rng=0))
+    optimizer = xb.optim.SGD(model.parameters(), lr=0.1)
+    recorder = xb.observe.StatisticsRecorder(model, optimizer, every=1, on_row=rows.append)
+    x = EDGES.astype("f4")[:, np.newaxis]
+    trainer = xb.Trainer(model, xb.nn.MSELoss(), optimizer, watcher=recorder)
+    trainer.step(x, np.zeros_like(x))
+    assert counts_of(rows[0]["layers"]["0"]["outputs"]).tolist() == [0] + [1] * len(EDGES)
+    assert not any("forward" in module.__dict__ for module in model.modules())

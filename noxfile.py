@@ -121,7 +121,7 @@ def package_files() -> set[str]:
     return {
         path.as_posix()
         for path in Path("xbackprop").rglob("*")
-        if path.is_file() and path.suffix != ".pyc" and not path.name.startswith(".")
+        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
     }
 
 

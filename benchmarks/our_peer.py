@@ -1,7 +1,14 @@
 """xbackprop in the forms that a user would write, for any network and loss."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
+
+
+def _load_numba() -> None:
+    """Import it before memory is measured, as the others' libraries are; a step would do it."""
+    with contextlib.suppress(ImportError):
+        import numba  # noqa: F401
 
 
 def trained(
@@ -16,6 +23,8 @@ def trained(
 ) -> Callable[[], Any]:
     """Return a step as README writes it."""
     import xbackprop as xb
+
+    _load_numba()
 
     network = make_network(xb)
     network.load_state_dict(weights)
@@ -36,6 +45,8 @@ def inferred(
 ) -> Callable[[], Any]:
     """Return an inference of the network on ``x``."""
     import xbackprop as xb
+
+    _load_numba()
 
     network = make_network(xb)
     network.load_state_dict(weights)

@@ -170,6 +170,7 @@ def spoil(runs, folder):
         ("--model {runs}/mlp --sample -1", "at least 0"),
         ("--model {runs}/mlp --loss mse", "is a run, whose data is used"),
         ("--model {runs}/mlp --inputs 1,2", "is a run, whose data is used"),
+        ("--model {runs}/mlp --format html", "expected one of text, markdown, latex, json"),
         ("--model {runs}/mlp --layers 2,2,1", "means nothing with --model"),
         ("--model {runs}/mlp --steps 2", "means nothing with --model"),
         ("--model {runs}/mlp --lr 1", "means nothing with --model"),

@@ -282,7 +282,8 @@ def op(
         by ``;``). Explanations and documentation show it; a test evaluates it against the op.
     flops : callable, optional
         Floating-point operations of a call as a function of its arguments (arrays as
-        :class:`ArraySpec`).
+        :class:`ArraySpec`, defaults filled in): those of its products and sums of products, two
+        for each pair of numbers. Without it a profile counts ``formula``, where that tells.
 
     Returns
     -------

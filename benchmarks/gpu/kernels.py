@@ -105,7 +105,7 @@ def compare(
             continue  # one dtype's row is enough for what has none
         with xb.use_device(device), np.errstate(all="ignore"):
             given = moved(transform(args, lambda leaf: cast(leaf, dtype)), device)
-            kernel = op.select(device, given)
+            kernel = op.select(device, given, options)
             if kernel is None:
                 continue
             function = kernel.function if device.kind == "cuda" else op.reference
@@ -115,7 +115,7 @@ def compare(
                 seconds = min(
                     seconds_of(lambda f=function, g=given, o=options: f(*g, **o)) for _ in range(5)
                 )
-                row["gigabytes_per_second"] = kernel.bytes_moved(*given) / seconds / 1e9
+                row["gigabytes_per_second"] = kernel.bytes_moved(*given, **options) / seconds / 1e9
         row["calls"] += 1
         for ours, theirs in pairs(host(received), expected):
             row["relative"] = max(row["relative"], difference(ours, theirs)[0])

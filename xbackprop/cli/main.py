@@ -147,6 +147,15 @@ def _export(words: list[str]) -> int:
     return run_export(read_export_options(words))
 
 
+def _profile(words: list[str]) -> int:
+    from xbackprop.cli.profile_options import read_profile_options
+
+    options = read_profile_options(words)
+    from xbackprop.cli.profile import run_profile
+
+    return run_profile(options)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "report": _report,
@@ -156,6 +165,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "explain": _explain,
     "gradcheck": _gradcheck,
     "parity": _parity,
+    "profile": _profile,
     "doctor": _doctor,
 }
 
@@ -173,6 +183,7 @@ def _top_parser() -> LineParser:
         "  explain          show backpropagation on one sample, with all its numbers\n"
         "  gradcheck        compare every layer's backward with central differences\n"
         "  parity           compare devices and precisions op by op\n"
+        "  profile          say where the time of a training step goes, op by op\n"
         "  doctor           say which device is used and why, and what keeps CUDA from working\n"
         "\n"
         "`xbackprop train --help` lists what can be chosen.",

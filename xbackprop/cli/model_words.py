@@ -12,7 +12,9 @@ MODEL_HELP = (
 )
 
 
-def add_model_argument(parser: LineParser, *, is_required: bool = True) -> None:
+def add_model_argument(
+    parser: LineParser, *, is_required: bool = True, has_batch: bool = True
+) -> None:
     """Add MODEL, and what its inputs are made of."""
     parser.add_argument("model", metavar="MODEL", nargs=None if is_required else "?",
                         help=MODEL_HELP)  # fmt: skip
@@ -20,9 +22,10 @@ def add_model_argument(parser: LineParser, *, is_required: bool = True) -> None:
         "--shape", type=layer_widths, metavar="3,32,32",
         help="of one sample (default: what the model takes)",
     )  # fmt: skip
-    parser.add_argument(
-        "--batch", type=whole_number(1), metavar="N", help="samples of the inputs made for it"
-    )
+    if has_batch:
+        parser.add_argument(
+            "--batch", type=whole_number(1), metavar="N", help="samples of the inputs made for it"
+        )
     parser.add_argument(
         "--seed", type=whole_number(0), metavar="N", help="of weights and inputs (default: 0)"
     )

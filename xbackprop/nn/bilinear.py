@@ -16,6 +16,20 @@ def _bilinear_flops(x1: ArraySpec, x2: ArraySpec, weight: ArraySpec, *_: Any) ->
     return rows * (1 + 2 * weight.shape[0]) * weight.shape[1] * weight.shape[2]
 
 
+def _bilinear_backward_flops(
+    grad_output: ArraySpec,
+    x1: ArraySpec,
+    x2: ArraySpec,
+    weight: ArraySpec,
+    input_grad: bool = True,
+    weight_grad: bool = True,
+    *_: Any,
+) -> int:
+    outputs, pairs = weight.shape[0], math.prod(x1.shape[:-1]) * math.prod(weight.shape[1:])
+    # G = g W, then G x2 and G^T x1; P = x1 x2^T, then g^T P.
+    return pairs * (input_grad * (2 * outputs + 4) + weight_grad * (1 + 2 * outputs))
+
+
 @op(formula="output = einsum('...i,oij,...j->...o', x1, weight, x2) + bias", flops=_bilinear_flops)
 def bilinear_forward(x1: Array, x2: Array, weight: Array, bias: Array | None) -> tuple[Array, Any]:
     """Compute ``y_o = x1^T W_o x2 + b_o`` over the last axes.
@@ -54,6 +68,7 @@ def bilinear_forward(x1: Array, x2: Array, weight: Array, bias: Array | None) ->
     "grad_weight = einsum('ro,ri,rj->oij', grad_output.reshape(-1, weight.shape[0]), "
     "x1.reshape(-1, weight.shape[1]), x2.reshape(-1, weight.shape[2])); "
     "grad_bias = grad_output.reshape(-1, weight.shape[0]).sum(0)",
+    flops=_bilinear_backward_flops,
 )
 def bilinear_backward(
     grad_output: Array,

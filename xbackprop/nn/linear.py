@@ -18,6 +18,17 @@ def _linear_flops(x: ArraySpec, weight: ArraySpec, *_: Any) -> int:
     return 2 * rows * weight.shape[0] * weight.shape[1]
 
 
+def _linear_backward_flops(
+    grad_output: ArraySpec,
+    x: ArraySpec,
+    weight: ArraySpec,
+    input_grad: bool = True,
+    weight_grad: bool = True,
+    *_: Any,
+) -> int:
+    return (input_grad + weight_grad) * _linear_flops(x, weight)
+
+
 @op(formula="output = x @ weight.T + bias", flops=_linear_flops)
 def linear_forward(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Any]:
     """Compute ``y = x W^T + b`` over the last axis.
@@ -55,6 +66,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None) -> tuple[Array, 
     formula="grad_input = grad_output @ weight; "
     "grad_weight = grad_output.reshape(-1, weight.shape[0]).T @ x.reshape(-1, weight.shape[1]); "
     "grad_bias = grad_output.reshape(-1, weight.shape[0]).sum(0)",
+    flops=_linear_backward_flops,
 )
 def linear_backward(
     grad_output: Array,

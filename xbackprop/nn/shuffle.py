@@ -13,7 +13,8 @@ from xbackprop.nn.sizes import as_count
     formula="output = moveaxis(x.reshape(*x.shape[:-3], x.shape[-3] // factor ** 2, factor, "
     "factor, *x.shape[-2:]), (-4, -3), (-3, -1))"
     ".reshape(*x.shape[:-3], x.shape[-3] // factor ** 2, x.shape[-2] * factor, "
-    "x.shape[-1] * factor)"
+    "x.shape[-1] * factor)",
+    flops=lambda *_: 0,
 )
 def pixel_shuffle_forward(x: Array, factor: int) -> tuple[Array, Any]:
     """Compute ``y[c, h r + i, w r + j] = x[c r r + i r + j, h, w]`` with the factor ``r``.
@@ -43,7 +44,8 @@ def pixel_shuffle_forward(x: Array, factor: int) -> tuple[Array, Any]:
     "grad_output.shape[-2] // factor, factor, grad_output.shape[-1] // factor, factor), "
     "(-3, -1), (-4, -3))"
     ".reshape(*grad_output.shape[:-3], grad_output.shape[-3] * factor ** 2, "
-    "grad_output.shape[-2] // factor, grad_output.shape[-1] // factor)"
+    "grad_output.shape[-2] // factor, grad_output.shape[-1] // factor)",
+    flops=lambda *_: 0,
 )
 def pixel_shuffle_backward(grad_output: Array, factor: int) -> Array:
     """Return the gradients where their elements came from."""
@@ -54,7 +56,8 @@ def pixel_shuffle_backward(grad_output: Array, factor: int) -> Array:
     formula="output = moveaxis(x.reshape(*x.shape[:-2], x.shape[-2] // factor, factor, "
     "x.shape[-1] // factor, factor), (-3, -1), (-4, -3))"
     ".reshape(*x.shape[:-3], x.shape[-3] * factor ** 2, x.shape[-2] // factor, "
-    "x.shape[-1] // factor)"
+    "x.shape[-1] // factor)",
+    flops=lambda *_: 0,
 )
 def pixel_unshuffle_forward(x: Array, factor: int) -> tuple[Array, Any]:
     """Compute ``y[c r r + i r + j, h, w] = x[c, h r + i, w r + j]`` with the factor ``r``.
@@ -83,7 +86,8 @@ def pixel_unshuffle_forward(x: Array, factor: int) -> tuple[Array, Any]:
     "grad_output.shape[-3] // factor ** 2, factor, factor, *grad_output.shape[-2:]), "
     "(-4, -3), (-3, -1))"
     ".reshape(*grad_output.shape[:-3], grad_output.shape[-3] // factor ** 2, "
-    "grad_output.shape[-2] * factor, grad_output.shape[-1] * factor)"
+    "grad_output.shape[-2] * factor, grad_output.shape[-1] * factor)",
+    flops=lambda *_: 0,
 )
 def pixel_unshuffle_backward(grad_output: Array, factor: int) -> Array:
     """Return the gradients where their elements came from."""
@@ -108,7 +112,8 @@ def _to_channels(x: Array, factor: int) -> Array:
 
 @op(
     formula="output = swapaxes(x.reshape(len(x), groups, x.shape[1] // groups, *x.shape[2:]), 1, 2)"
-    ".reshape(x.shape)"
+    ".reshape(x.shape)",
+    flops=lambda *_: 0,
 )
 def channel_shuffle_forward(x: Array, groups: int) -> tuple[Array, Any]:
     """Compute ``y[:, k g + i] = x[:, i n + k]`` with ``g`` groups of ``n`` channels.
@@ -136,7 +141,8 @@ def channel_shuffle_forward(x: Array, groups: int) -> tuple[Array, Any]:
 @op(
     formula="grad_input = swapaxes(grad_output.reshape(len(grad_output), "
     "grad_output.shape[1] // groups, groups, *grad_output.shape[2:]), 1, 2)"
-    ".reshape(grad_output.shape)"
+    ".reshape(grad_output.shape)",
+    flops=lambda *_: 0,
 )
 def channel_shuffle_backward(grad_output: Array, groups: int) -> Array:
     """Return the gradients where their channels came from."""

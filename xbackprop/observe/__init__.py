@@ -12,6 +12,8 @@ from xbackprop.observe.layers.survey import survey
 from xbackprop.observe.lesson import explain
 from xbackprop.observe.parity import OpParity, Parity, parity
 from xbackprop.observe.parity_file import record_parity, replay_parity
+from xbackprop.observe.profiling.profile import Profile
+from xbackprop.observe.profiling.recording import profile
 from xbackprop.observe.statistics import StatisticsRecorder
 
 __all__ = [
@@ -19,11 +21,13 @@ __all__ = [
     "Explanation",
     "OpParity",
     "Parity",
+    "Profile",
     "StatisticsRecorder",
     "Survey",
     "detect_anomaly",
     "explain",
     "parity",
+    "profile",
     "record_parity",
     "replay_parity",
     "survey",

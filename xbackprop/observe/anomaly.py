@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from xbackprop.dispatch import Op, OpCall, observe
+from xbackprop.dispatch import OpCall, observe
 from xbackprop.module import Module, current_frame
 from xbackprop.module.frame import layer_path
 from xbackprop.observe.finiteness import (
@@ -20,7 +20,7 @@ from xbackprop.observe.finiteness import (
     told_bad,
     told_range,
 )
-from xbackprop.observe.record import is_update
+from xbackprop.observe.record import direction_of, is_update
 from xbackprop.training import NonFiniteError
 
 
@@ -126,7 +126,7 @@ class _Detector:
             return
         stack = current_frame().stack
         outermost = stack[0] if stack else None
-        direction = _direction_of(call.op, self._direction if stack else "")
+        direction = direction_of(call.op, self._direction if stack else "")
         self._is_first = direction != self._direction or outermost is not self._outermost
         if self._direction == "update" and direction != "update":
             self._step += 1
@@ -175,16 +175,6 @@ class _Detector:
                     what = "the gradient of parameter" if bad == "grad" else "parameter"
                     return f"{what} {name!r} of {type(model).__name__}"
         return f"the optimizer's {bad!r}"
-
-
-def _direction_of(op: Op, before: str) -> str:
-    if is_update(op):
-        return "update"
-    if op.name.endswith("_backward"):
-        return "backward"
-    if op.name.endswith("_forward") or before in ("", "update"):
-        return "forward"
-    return before  # a helper, such as random bits
 
 
 def _bad_state(module: Module) -> str | None:

@@ -67,6 +67,17 @@ def is_update(op: Op) -> bool:
     return op.name.endswith("_update")
 
 
+def direction_of(op: Op, before: str) -> str:
+    """Return `forward`, `backward` or `update`; a helper belongs to what ran ``before`` it."""
+    if is_update(op):
+        return "update"
+    if op.name.endswith("_backward"):
+        return "backward"
+    if op.name.endswith("_forward") or before in ("", "update"):
+        return "forward"
+    return before  # a helper, such as random bits
+
+
 def _named(call: OpCall) -> dict[str, Any]:
     bound = inspect.signature(call.op.reference).bind(*call.args, **call.options)
     bound.apply_defaults()

@@ -1,4 +1,8 @@
-"""Exponential, sigmoid and tanh of a float32 in plain arithmetic, which vectorizes."""
+"""Exponential, sigmoid and tanh of a float32 in plain arithmetic, which vectorizes.
+
+numba keeps the loops that call these compiled in ``__pycache__`` and does not see a change here:
+delete that folder after one.
+"""
 
 import numpy as np
 from numba import njit

@@ -1,5 +1,6 @@
 """Scaled dot-product attention: every query mixes the values of the keys that it resembles."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +14,51 @@ from xbackprop.ops.broadcast import sum_to_shape
 from xbackprop.ops.matmul import product
 
 
-def _attention_flops(q: ArraySpec, k: ArraySpec, v: ArraySpec, *_: Any) -> int:
-    lead = int(np.prod(np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])))
-    return 2 * lead * q.shape[-2] * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+def _attention_flops(
+    q: ArraySpec,
+    k: ArraySpec,
+    v: ArraySpec,
+    scale: float = 1.0,
+    attn_mask: ArraySpec | None = None,
+    kept: ArraySpec | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    block_size: int | None = None,
+) -> int:
+    scores, mixed = _pairs(q, k, v, is_causal, block_size)
+    return 2 * (scores * q.shape[-1] + mixed * v.shape[-1])  # Q K^T, P V
+
+
+def _attention_backward_flops(
+    grad_output: ArraySpec,
+    q: ArraySpec,
+    k: ArraySpec,
+    v: ArraySpec,
+    output: ArraySpec,
+    shift: ArraySpec,
+    log_total: ArraySpec,
+    scale: float = 1.0,
+    attn_mask: ArraySpec | None = None,
+    kept: ArraySpec | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    block_size: int | None = None,
+) -> int:
+    scores, mixed = _pairs(q, k, v, is_causal, block_size)
+    # Q K^T again; dS K and dS^T Q; G V^T and P^T G.
+    return 2 * (scores * q.shape[-1] + 2 * mixed * q.shape[-1] + 2 * mixed * v.shape[-1])
+
+
+def _pairs(
+    q: ArraySpec, k: ArraySpec, v: ArraySpec, is_causal: bool, block_size: int | None
+) -> tuple[int, int]:
+    """Return how many pairs of a query and a key are scored, and how many mix values."""
+    seen = sum(
+        (rows.stop - rows.start) * keys.stop for rows, keys in _blocks(q, k, is_causal, block_size)
+    )
+    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2])
+    mixed = np.broadcast_shapes(lead, v.shape[:-2])
+    return math.prod(lead) * seen, math.prod(mixed) * seen
 
 
 @op(
@@ -114,6 +157,7 @@ _GRAD_SCORES = (
     formula=f"grad_q = {_GRAD_SCORES} @ k * scale; "
     f"grad_k = swapaxes({_GRAD_SCORES}, -1, -2) @ q * scale; "
     f"grad_v = swapaxes({_PROBABILITIES}, -1, -2) @ grad_output",
+    flops=_attention_backward_flops,
 )
 def scaled_dot_product_attention_backward(
     grad_output: Array,
@@ -170,7 +214,7 @@ def scaled_dot_product_attention_backward(
 
 
 def _blocks(
-    q: Array, k: Array, is_causal: bool, block_size: int | None
+    q: Array | ArraySpec, k: Array | ArraySpec, is_causal: bool, block_size: int | None
 ) -> Iterator[tuple[slice, slice]]:
     """Yield queries that are treated at a time, and the keys that any of them may see."""
     queries, keys = q.shape[-2], k.shape[-2]

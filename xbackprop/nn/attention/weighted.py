@@ -1,14 +1,26 @@
 """Attention that shows its weights, and takes a gradient for them."""
 
+import math
 from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.half import widened
-from xbackprop.dispatch import op
+from xbackprop.dispatch import ArraySpec, op
 from xbackprop.nn.attention.scores import masked_scores, transposed
 from xbackprop.ops.broadcast import sum_to_shape
 from xbackprop.ops.matmul import product
 from xbackprop.ops.softmax import softmax
+
+
+def _weighted_flops(q: ArraySpec, k: ArraySpec, v: ArraySpec, *_: Any) -> int:
+    pairs = math.prod(q.shape[:-1]) * k.shape[-2]
+    return 2 * pairs * (q.shape[-1] + v.shape[-1])  # Q K^T, P V
+
+
+def _weighted_backward_flops(
+    grad_output: ArraySpec, q: ArraySpec, k: ArraySpec, v: ArraySpec, *_: Any
+) -> int:
+    return 2 * _weighted_flops(q, k, v)  # dS K, dS^T Q; G V^T, P^T G
 
 
 @op(
@@ -16,6 +28,7 @@ from xbackprop.ops.softmax import softmax
     "/ exp(q @ swapaxes(k, -1, -2) * scale).sum(-1, keepdims=True); "
     "weights = exp(q @ swapaxes(k, -1, -2) * scale) "
     "/ exp(q @ swapaxes(k, -1, -2) * scale).sum(-1, keepdims=True)",
+    flops=_weighted_flops,
 )
 def weighted_attention_forward(
     q: Array,
@@ -66,6 +79,7 @@ _GRAD_SCORES = (
     formula=f"grad_q = ({_GRAD_SCORES}) @ k * scale; "
     f"grad_k = swapaxes({_GRAD_SCORES}, -1, -2) @ q * scale; "
     "grad_v = swapaxes(probabilities, -1, -2) @ grad_output",
+    flops=_weighted_backward_flops,
 )
 def weighted_attention_backward(
     grad_output: Array,

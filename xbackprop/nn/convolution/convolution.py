@@ -43,6 +43,23 @@ def _convolution_flops(
     return 2 * x.shape[0] * math.prod(counts) * math.prod(weight.shape)
 
 
+def _convolution_backward_flops(
+    grad_output: ArraySpec,
+    x: ArraySpec,
+    weight: ArraySpec,
+    stride: Sizes = (1, 1),
+    padding: Widths = NO_PADDING,
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    input_grad: bool = True,
+    weight_grad: bool = True,
+    *_: Any,
+) -> int:
+    products = 2 * x.shape[0] * math.prod(grad_output.shape[2:]) * math.prod(weight.shape)
+    return (input_grad + weight_grad) * products
+
+
 @op(
     formula="output = einsum('nchwij,ocij->nohw', lib.stride_tricks.sliding_window_view("
     "x, weight.shape[2:], (2, 3)), weight) + bias[:, None, None]",
@@ -122,6 +139,7 @@ def convolution_forward(
     "grad_weight = einsum('nchwij,nohw->ocij', lib.stride_tricks.sliding_window_view("
     "x, weight.shape[2:], (2, 3)), grad_output); "
     "grad_bias = grad_output.sum((0, 2, 3))",
+    flops=_convolution_backward_flops,
 )
 def convolution_backward(
     grad_output: Array,

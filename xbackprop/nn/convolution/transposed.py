@@ -34,6 +34,21 @@ def _convolution_transpose_flops(x: ArraySpec, weight: ArraySpec, *_: Any) -> in
     return 2 * x.shape[0] * math.prod(x.shape[2:]) * math.prod(weight.shape)
 
 
+def _convolution_transpose_backward_flops(
+    grad_output: ArraySpec,
+    x: ArraySpec,
+    weight: ArraySpec,
+    stride: Sizes = (1, 1),
+    padding: Widths = NO_PADDING,
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+    input_grad: bool = True,
+    weight_grad: bool = True,
+    *_: Any,
+) -> int:
+    return (input_grad + weight_grad) * _convolution_transpose_flops(x, weight)
+
+
 @op(
     formula="output = einsum('nchwij,coij->nohw', lib.stride_tricks.sliding_window_view("
     "pad(x, ((0, 0), (0, 0), (weight.shape[2] - 1,) * 2, (weight.shape[3] - 1,) * 2)), "
@@ -112,6 +127,7 @@ def convolution_transpose_forward(
     "grad_weight = einsum('nchw,nohwij->coij', x, lib.stride_tricks.sliding_window_view("
     "grad_output, weight.shape[2:], (2, 3))); "
     "grad_bias = grad_output.sum((0, 2, 3))",
+    flops=_convolution_transpose_backward_flops,
 )
 def convolution_transpose_backward(
     grad_output: Array,

@@ -1,5 +1,6 @@
 """A table of vectors, one for each index."""
 
+import math
 from typing import Any, Self
 
 from xbackprop.backend.array_module import Array, get_array_module
@@ -10,7 +11,7 @@ from xbackprop.nn.embedding.rows import gradient_of_rows, read_rows
 from xbackprop.nn.embedding.table import Table, table_shape
 
 
-@op(formula="output = weight[indices]")
+@op(formula="output = weight[indices]", flops=lambda *_: 0)
 def embedding_forward(indices: Array, weight: Array) -> tuple[Array, Any]:
     """Read a row of the table for each index.
 
@@ -37,7 +38,8 @@ def embedding_forward(indices: Array, weight: Array) -> tuple[Array, Any]:
 
 @op(
     formula="grad_weight = (arange(num_embeddings)[:, None] == indices.reshape(-1)) "
-    "@ grad_output.reshape(indices.size, grad_output.shape[-1])"
+    "@ grad_output.reshape(indices.size, grad_output.shape[-1])",
+    flops=lambda grad_output, *_: math.prod(grad_output.shape),  # each row is added once
 )
 def embedding_backward(
     grad_output: Array,

@@ -12,7 +12,7 @@ from xbackprop.nn.activations import as_number, check_float
 from xbackprop.nn.padding.widths import Widths, check_padding, widths_of
 
 
-@op(formula="output = pad(x, widths, constant_values=value)")
+@op(formula="output = pad(x, widths, constant_values=value)", flops=lambda *_: 0)
 def constant_pad_forward(x: Array, widths: Widths, value: float) -> tuple[Array, Any]:
     """Put ``value`` around ``x``; a negative width takes elements of ``x`` away instead.
 
@@ -41,7 +41,8 @@ def constant_pad_forward(x: Array, widths: Widths, value: float) -> tuple[Array,
 
 @op(
     formula="grad_input = grad_output[tuple(map(slice, array(widths)[:, 0], "
-    "array(grad_output.shape) - array(widths)[:, 1]))]"
+    "array(grad_output.shape) - array(widths)[:, 1]))]",
+    flops=lambda *_: 0,
 )
 def constant_pad_backward(grad_output: Array, widths: Widths) -> Array:
     """Return the gradient at the places that ``x`` has in the output, 0 for what was cut off."""

@@ -4,13 +4,15 @@ from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
-from xbackprop.dispatch import op
+from xbackprop.dispatch import ArraySpec, op
 from xbackprop.initializers import RandomSource
 from xbackprop.nn.recurrent.cells import RecurrentCell
 from xbackprop.nn.recurrent.layers import RecurrentLayer
 from xbackprop.nn.recurrent.steps import (
     EVERYTHING,
     Wanted,
+    backward_flops,
+    forward_flops,
     gradient_at_end,
     input_products,
     products_backward,
@@ -21,7 +23,34 @@ from xbackprop.nn.recurrent.steps import (
 from xbackprop.ops.matmul import product
 
 
-@op
+def _gru_flops(
+    x: ArraySpec,
+    h0: ArraySpec,
+    weight_ih: ArraySpec,
+    weight_hh: ArraySpec,
+    *_: Any,
+) -> int:
+    return forward_flops(x, weight_ih, weight_hh)
+
+
+def _gru_backward_flops(
+    grad_output: ArraySpec,
+    x: ArraySpec,
+    h0: ArraySpec,
+    weight_ih: ArraySpec,
+    weight_hh: ArraySpec,
+    batch_sizes: tuple[int, ...],
+    is_reverse: bool,
+    gates: ArraySpec,
+    hidden_n: ArraySpec,
+    output: ArraySpec,
+    grad_h_n: ArraySpec | None = None,
+    wanted: Wanted = EVERYTHING,
+) -> int:
+    return backward_flops(wanted, x, weight_ih, weight_hh)
+
+
+@op(flops=_gru_flops)
 def gru_forward(
     x: Array,
     h0: Array,
@@ -106,7 +135,7 @@ def gru_forward(
     return (output, h), (*saved, gates, hidden_n, output)
 
 
-@op
+@op(flops=_gru_backward_flops)
 def gru_backward(
     grad_output: Array,
     x: Array,

@@ -4,13 +4,15 @@ from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
-from xbackprop.dispatch import op
+from xbackprop.dispatch import ArraySpec, op
 from xbackprop.initializers import RandomSource
 from xbackprop.nn.recurrent.cells import RecurrentCell
 from xbackprop.nn.recurrent.layers import RecurrentLayer
 from xbackprop.nn.recurrent.steps import (
     EVERYTHING,
     Wanted,
+    backward_flops,
+    forward_flops,
     gradient_at_end,
     input_products,
     products_backward,
@@ -21,7 +23,41 @@ from xbackprop.nn.recurrent.steps import (
 from xbackprop.ops.matmul import product
 
 
-@op
+def _lstm_flops(
+    x: ArraySpec,
+    h0: ArraySpec,
+    c0: ArraySpec,
+    weight_ih: ArraySpec,
+    weight_hh: ArraySpec,
+    bias_ih: ArraySpec | None,
+    bias_hh: ArraySpec | None,
+    weight_hr: ArraySpec | None,
+    *_: Any,
+) -> int:
+    return forward_flops(x, weight_ih, weight_hh, weight_hr)
+
+
+def _lstm_backward_flops(
+    grad_output: ArraySpec,
+    x: ArraySpec,
+    h0: ArraySpec,
+    c0: ArraySpec,
+    weight_ih: ArraySpec,
+    weight_hh: ArraySpec,
+    weight_hr: ArraySpec | None,
+    batch_sizes: tuple[int, ...],
+    is_reverse: bool,
+    gates: ArraySpec,
+    cells: ArraySpec,
+    output: ArraySpec,
+    grad_h_n: ArraySpec | None = None,
+    grad_c_n: ArraySpec | None = None,
+    wanted: Wanted = EVERYTHING,
+) -> int:
+    return backward_flops(wanted, x, weight_ih, weight_hh, weight_hr)
+
+
+@op(flops=_lstm_flops)
 def lstm_forward(
     x: Array,
     h0: Array,
@@ -115,7 +151,7 @@ def lstm_forward(
     return (output, h, c), (*saved, gates, cells, output)
 
 
-@op
+@op(flops=_lstm_backward_flops)
 def lstm_backward(
     grad_output: Array,
     x: Array,

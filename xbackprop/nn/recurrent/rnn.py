@@ -4,13 +4,15 @@ from typing import Any
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device
-from xbackprop.dispatch import op
+from xbackprop.dispatch import ArraySpec, op
 from xbackprop.initializers import RandomSource
 from xbackprop.nn.recurrent.cells import RecurrentCell
 from xbackprop.nn.recurrent.layers import RecurrentLayer
 from xbackprop.nn.recurrent.steps import (
     EVERYTHING,
     Wanted,
+    backward_flops,
+    forward_flops,
     gradient_at_end,
     input_products,
     products_backward,
@@ -20,7 +22,33 @@ from xbackprop.nn.recurrent.steps import (
 from xbackprop.ops.matmul import product
 
 
-@op
+def _rnn_flops(
+    x: ArraySpec,
+    h0: ArraySpec,
+    weight_ih: ArraySpec,
+    weight_hh: ArraySpec,
+    *_: Any,
+) -> int:
+    return forward_flops(x, weight_ih, weight_hh)
+
+
+def _rnn_backward_flops(
+    grad_output: ArraySpec,
+    x: ArraySpec,
+    h0: ArraySpec,
+    weight_ih: ArraySpec,
+    weight_hh: ArraySpec,
+    batch_sizes: tuple[int, ...],
+    is_reverse: bool,
+    nonlinearity: str,
+    output: ArraySpec,
+    grad_h_n: ArraySpec | None = None,
+    wanted: Wanted = EVERYTHING,
+) -> int:
+    return backward_flops(wanted, x, weight_ih, weight_hh)
+
+
+@op(flops=_rnn_flops)
 def rnn_forward(
     x: Array,
     h0: Array,
@@ -93,7 +121,7 @@ def rnn_forward(
     return (output, h), saved
 
 
-@op
+@op(flops=_rnn_backward_flops)
 def rnn_backward(
     grad_output: Array,
     x: Array,

@@ -8,9 +8,11 @@ ended and keep what they ended with; backward in time they have not begun and ke
 state.
 """
 
+import math
 from typing import NamedTuple
 
 from xbackprop.backend.array_module import Array, get_array_module
+from xbackprop.dispatch import ArraySpec
 from xbackprop.ops.matmul import product
 
 
@@ -64,6 +66,28 @@ def input_products(
     if bias_ih is not None:
         products += bias_ih if bias_hh is None else bias_ih + bias_hh
     return products
+
+
+def forward_flops(
+    x: ArraySpec, weight_ih: ArraySpec, weight_hh: ArraySpec, weight_hr: ArraySpec | None = None
+) -> int:
+    """Return the operations of the products of a forward: every row meets every weight once."""
+    weights = (weight for weight in (weight_ih, weight_hh, weight_hr) if weight is not None)
+    return 2 * x.shape[0] * sum(math.prod(weight.shape) for weight in weights)
+
+
+def backward_flops(
+    wanted: Wanted,
+    x: ArraySpec,
+    weight_ih: ArraySpec,
+    weight_hh: ArraySpec,
+    weight_hr: ArraySpec | None = None,
+) -> int:
+    """Return those of a backward: the walk needs ``da W_hh`` and ``dh W_hr`` in any case."""
+    ih, hh = math.prod(weight_ih.shape), math.prod(weight_hh.shape)
+    hr = 0 if weight_hr is None else math.prod(weight_hr.shape)
+    products = ih * (wanted.x + wanted.weight_ih) + hh * (1 + wanted.weight_hh)
+    return 2 * x.shape[0] * (products + hr * (1 + wanted.weight_hr))
 
 
 def sigmoid_in_place(values: Array) -> None:

@@ -114,6 +114,15 @@ def _parity(words: list[str]) -> int:
     return run_parity(options)
 
 
+def _report(words: list[str]) -> int:
+    from xbackprop.cli.report_options import read_report_options
+
+    options = read_report_options(words)
+    from xbackprop.cli.report.command import run_report
+
+    return run_report(options)
+
+
 def _predict(words: list[str]) -> int:
     from xbackprop.cli.use_options import read_use_options
 
@@ -149,6 +158,7 @@ def _profile(words: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
+    "report": _report,
     "predict": _predict,
     "evaluate": _evaluate,
     "export": _export,
@@ -166,6 +176,7 @@ def _top_parser() -> LineParser:
         "Neural networks with hand-written backward passes, on a CPU or a GPU.",
         "commands:\n"
         "  train            train a network on images, on texts, or on a table of yours\n"
+        "  report           write a run's curves, layers and mistakes into one HTML page\n"
         "  predict          predict the target of each row of a table\n"
         "  evaluate         compare predictions with the target that a table has\n"
         "  export           write a trained network for ONNX, or for NumPy alone\n"

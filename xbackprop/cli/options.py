@@ -1,5 +1,6 @@
 """What ``xbackprop train`` can be asked for."""
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gpt2": {"layers": 12, "heads": 12, "width": 768, "context": 1024},
 }
 TOKENS = ("char", "bpe")
+RECORD_EVERY = 50  # updates, where --record-statistics names no number
 WARMUP = 100  # updates of a gpt, in a run of ten times as many or more
 _TABLES = ("mlp", "cnn", "resnet")
 # Options that mean something for some networks only.
@@ -75,7 +77,7 @@ _ONLY_FOR = {
 # What a resumed run may be asked for anew; everything else is as the run has it.
 RESUMABLE = (
     "resume", "data", "epochs", "graph", "on_nan", "keep", "save_every", "save_steps", "device",
-    "quiet", "detect_anomaly",
+    "quiet", "detect_anomaly", "record_statistics", "tensorboard",
 )  # fmt: skip
 
 _EPILOG = """\
@@ -158,6 +160,10 @@ class TrainOptions:
         One of ``ON_NAN``.
     detect_anomaly : bool
         Name the op that makes the first NaN or infinity.
+    record_statistics : int or None
+        Updates between two looks at what happens in each layer.
+    tensorboard : bool
+        Write event files of TensorBoard.
     precision : str
         One of ``PRECISIONS``: what the network computes in.
     keep, save_every, save_steps : int, int, int or None
@@ -211,6 +217,8 @@ class TrainOptions:
     graph: bool = False
     on_nan: str = "raise"
     detect_anomaly: bool = False
+    record_statistics: int | None = None
+    tensorboard: bool = False
     precision: str = "float32"
     keep: int = 2
     save_every: int = 1
@@ -558,8 +566,23 @@ def _make_parser() -> LineParser:
         "--save-steps", type=whole_number(1), metavar="N",
         help="write one every N steps as well (default: at the ends of epochs only)",
     )  # fmt: skip
+    _add_records(run)
     run.add_argument("--quiet", action="store_true", help="print the result only")
     return parser
+
+
+def _add_records(run: argparse._ArgumentGroup) -> None:
+    run.add_argument(
+        "--record-statistics", type=whole_number(1), nargs="?", const=RECORD_EVERY, metavar="N",
+        help="keep norms and histograms of every layer's outputs, gradients and updates, at the\n"
+        f"first update and every N-th (N left out: {RECORD_EVERY}), and what each epoch moves to\n"
+        "a device and back, for `xbackprop report` (default: nothing is kept)",
+    )  # fmt: skip
+    run.add_argument(
+        "--tensorboard", action="store_true",
+        help="write event files of TensorBoard into the run folder (extra tensorboard): losses,\n"
+        "accuracies, the learning rate, and what --record-statistics keeps",
+    )  # fmt: skip
 
 
 def _add_text_options(parser: LineParser) -> None:

@@ -12,7 +12,7 @@ from xbackprop.cli.run_folder import CONFUSION, CURVES, FEATURES, FILTERS, WORST
 from xbackprop.dispatch import OpCall, observe
 from xbackprop.training.metrics import confusion_matrix
 
-_LOSS_LABELS = {
+LOSS_LABELS = {
     "cross-entropy": "cross-entropy (nats)",
     "bce-with-logits": "binary cross-entropy (nats)",
     "bce": "binary cross-entropy (nats)",
@@ -57,7 +57,7 @@ def _draw_metrics(run: Run) -> None:
     split, history, folder = run.split, run.trainer.history, run.folder
     name = f"{split.name}: {run.options.loss}, {run.options.optimizer}, seed {run.options.seed}"
     if history:
-        label = _LOSS_LABELS[run.task.loss_name]
+        label = LOSS_LABELS[run.task.loss_name]
         with writing(folder / CURVES):
             draw_curves(history, folder / CURVES, title=name, loss_label=label)
     if split.classes is not None:

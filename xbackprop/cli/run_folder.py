@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 MODEL, CONFIG, CHECKPOINTS = "model.safetensors", "config.json", "checkpoints"
 # How long epochs took stands apart, so that equal runs have equal metrics.
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+# With --record-statistics: a line per recorded update, and one per epoch.
+STATISTICS, TRANSFERS = "statistics.jsonl", "transfers.jsonl"
+EVENTS, REPORT = "tensorboard", "report.html"
 CURVES, CONFUSION = "curves.png", "confusion.png"
 FILTERS, FEATURES, WORST = "filters.png", "features.png", "worst.png"
 PICTURES = (CURVES, CONFUSION, FILTERS, FEATURES, WORST)
-RUN_FILES = (MODEL, CONFIG, METRICS, TIMING, *PICTURES, CHECKPOINTS)
+RUN_FILES = (
+    MODEL, CONFIG, METRICS, TIMING, STATISTICS, TRANSFERS, EVENTS, *PICTURES, CHECKPOINTS,
+)  # fmt: skip
 
 
 def make_run_folder(out: str | None, data_name: str) -> Path:
@@ -126,7 +131,7 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     CommandError
         When the disk refuses.
     """
-    _write_whole(folder / CONFIG, json.dumps(config, indent=2, allow_nan=False) + "\n")
+    write_whole(folder / CONFIG, json.dumps(config, indent=2, allow_nan=False) + "\n")
 
 
 def read_config(folder: Path, asked_by: str = "--resume") -> dict[str, Any]:
@@ -196,6 +201,67 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file of JSON lines; what a killed run left unfinished is left out.
+
+    Parameters
+    ----------
+    path : Path
+        The file; one that is not there has no rows.
+
+    Returns
+    -------
+    list of dict
+    """
+    rows = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                row = json.loads(line)
+                if isinstance(row, dict):
+                    rows.append(row)
+    return rows
+
+
+class RowsFile:
+    """A file of JSON lines, each of them on the disk's way when it is written.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    counter : str
+        Key of the number by which the rows are ordered.
+    done : int
+        Rows of a number up to this are kept. The checkpoint that a resumed run goes on from is
+        older than the file may be, so the file is written anew.
+    """
+
+    def __init__(self, path: Path, counter: str, done: int) -> None:
+        self._path, self._counter, self._done = path, counter, done
+
+    def __enter__(self) -> Self:
+        kept = [row for row in read_rows(self._path) if row.get(self._counter, 0) <= self._done]
+        write_whole(self._path, "".join(map(_line, kept)))
+        with writing(self._path):
+            self._file = open(self._path, "a", encoding="utf-8", newline="\n")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with contextlib.suppress(OSError):  # nothing is left to be written
+            self._file.close()
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row."""
+        with writing(self._path):
+            self._file.write(_line(row))
+            self._file.flush()
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
 class MetricsFile:
     """A line of JSON per epoch, each of them on the disk's way when its epoch ends.
 
@@ -218,7 +284,7 @@ class MetricsFile:
     def __enter__(self) -> Self:
         texts = zip(*map(_lines, self._rows), strict=True) if self._rows else ((), ())
         for path, lines in zip(self._paths, texts, strict=True):
-            _write_whole(path, "".join(lines))
+            write_whole(path, "".join(lines))
             with writing(path):
                 self._files.append(open(path, "a", encoding="utf-8", newline="\n"))
         return self
@@ -244,10 +310,11 @@ def _lines(row: "EpochMetrics") -> tuple[str, str]:
         for key, value in row.as_dict().items()
     }
     timing = {"epoch": plain["epoch"], "seconds": plain.pop("seconds")}
-    return json.dumps(plain, allow_nan=False) + "\n", json.dumps(timing) + "\n"
+    return _line(plain), _line(timing)
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file in one move; a CommandError when the disk refuses."""
     from xbackprop.training.atomic import write_atomically  # it trains: not for --help
 
     with writing(path), write_atomically(path) as file:

@@ -11,9 +11,11 @@ from xbackprop.backend.device import use_device
 from xbackprop.cli.datasets import TextSplit, load_split
 from xbackprop.cli.devices import choose_device
 from xbackprop.cli.errors import FAILED, CommandError
+from xbackprop.cli.events import require_tensorboard
 from xbackprop.cli.interrupts import StopRequest, catch_signals
 from xbackprop.cli.options import TrainOptions
 from xbackprop.cli.pictures import draw_run
+from xbackprop.cli.records import Records
 from xbackprop.cli.results import result_text
 from xbackprop.cli.resume import resume_run
 from xbackprop.cli.run import Run, describe_run, prepare_run
@@ -71,6 +73,8 @@ def train(options: TrainOptions) -> int:
     OSError
         When standard output cannot be written.
     """
+    if options.tensorboard:
+        require_tensorboard()
     choice = choose_device(options.device, options.device_asked_by)
     remarks: list[str] = []
     with contextlib.ExitStack() as stack:
@@ -121,7 +125,8 @@ def _fit(run: Run, stop: StopRequest) -> Outcome:
         try:
             metrics.write(row)
         except CommandError as error:
-            outcome.failure = str(error)
+            fail(str(error))
+        records.on_epoch(row)
         if row.epoch % options.save_every == 0 or row.epoch == options.epochs:
             save_checkpoint()
         try:
@@ -138,9 +143,14 @@ def _fit(run: Run, stop: StopRequest) -> Outcome:
         except OSError as error:
             outcome.failure = f"cannot write {error.filename}: {error.strerror or error}"
 
+    def fail(reason: str) -> None:
+        outcome.failure = reason
+
     started = time.perf_counter()
     watch = detect_anomaly(steps_done=trainer.steps) if options.detect_anomaly else _NOT_WATCHED
-    with MetricsFile(run.folder, trainer.history) as metrics, progress or _NOT_WATCHED, watch:
+    files = MetricsFile(run.folder, trainer.history)
+    keeping = Records(run, fail).writing()
+    with files as metrics, keeping as records, progress or _NOT_WATCHED, watch:
         try:
             trainer.fit(
                 run.inputs(run.split.x_train),

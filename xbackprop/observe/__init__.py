@@ -14,6 +14,7 @@ from xbackprop.observe.parity import OpParity, Parity, parity
 from xbackprop.observe.parity_file import record_parity, replay_parity
 from xbackprop.observe.profiling.profile import Profile
 from xbackprop.observe.profiling.recording import profile
+from xbackprop.observe.statistics import StatisticsRecorder
 
 __all__ = [
     "AnomalyError",
@@ -21,6 +22,7 @@ __all__ = [
     "OpParity",
     "Parity",
     "Profile",
+    "StatisticsRecorder",
     "Survey",
     "detect_anomaly",
     "explain",

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,11 +50,30 @@ def watching_layers(model: Module) -> Iterator[list[LayerCall]]:
         calls.append(LayerCall(path, module, inputs, options))
         return result
 
+    with replacing_forwards(model, forward):
+        yield calls
+
+
+@contextlib.contextmanager
+def replacing_forwards(model: Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let every layer call ``forward(path, layer, *inputs, **options)`` in the place of its own.
+
+    Parameters
+    ----------
+    model : Module
+        Used by nobody else meanwhile.
+    forward : callable
+        Calls ``type(layer).forward(layer, *inputs, **options)``.
+
+    Yields
+    ------
+    None
+    """
     watched = list(model.named_modules())
     for path, module in watched:
         module.__dict__["forward"] = functools.partial(forward, path, module)
     try:
-        yield calls
+        yield
     finally:
         for _, module in watched:
             del module.__dict__["forward"]

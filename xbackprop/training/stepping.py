@@ -3,7 +3,7 @@
 import contextlib
 import math
 import numbers
-from typing import Any
+from typing import Any, Protocol
 
 from xbackprop.backend.array_module import Array, get_array_module, is_device_array
 from xbackprop.module import Module, as_one_call, updates_stay_finite, withhold_updates
@@ -25,6 +25,19 @@ class NonFiniteError(RuntimeError):
     """
 
 
+class UpdateWatcher(Protocol):
+    """Something that looks at updates, counted from 1 on, as they are made."""
+
+    def watch_batch(self, step: int) -> contextlib.AbstractContextManager[None]:
+        """Be around forward and backward of a batch of an update."""
+
+    def before_update(self, step: int) -> None:
+        """Be told that the gradients are there; nothing is clipped or updated yet."""
+
+    def after_update(self, step: int) -> None:
+        """Be told that the weights are updated."""
+
+
 class _Rehearsed(Exception):
     """Ends a rehearsal."""
 
@@ -38,6 +51,8 @@ class Stepper:
         See :class:`xbackprop.Trainer`.
     scheduler : object with ``step()``, or None
         Called after every update.
+    watcher : UpdateWatcher or None
+        Looks at every update.
     scaler : GradScaler or None
         Scales the loss's gradient.
 
@@ -65,6 +80,7 @@ class Stepper:
         clip_norm: float | None = None,
         graph: bool = False,
         scheduler: Any = None,
+        watcher: UpdateWatcher | None = None,
         scaler: GradScaler | None = None,
     ) -> None:
         for name, number in (
@@ -81,6 +97,7 @@ class Stepper:
         self.on_nan = on_nan
         self.check_every = check_every
         self.scheduler = scheduler
+        self.watcher = watcher
         self.scaler = scaler
         self.clip_norm = None if clip_norm is None else _checked_norm(clip_norm)
         self.group = Accumulation(loss_fn, accumulation_steps)
@@ -89,6 +106,8 @@ class Stepper:
             self.recorded = RecordedStep(model, loss_fn, optimizer, self._step, scaler)
             if accumulation_steps > 1:
                 self.recorded.give_up("accumulation_steps > 1: a group of batches is no one step")
+            elif watcher is not None:
+                self.recorded.give_up("a watcher looks at the updates")
         self.steps = 0
         self.epochs = 0
         self.nonfinite_step: int | None = None
@@ -130,7 +149,7 @@ class Stepper:
         if self.group.every > 1:
             if not self.group.batches:
                 self.optimizer.zero_grad()
-            with as_one_call(*(x if isinstance(x, tuple) else (x,))):
+            with as_one_call(*(x if isinstance(x, tuple) else (x,))), self._watched():
                 return self._accumulate(x, y)
         step = self._step if self.recorded is None else self.recorded.run
         loss, output = step(x, y)
@@ -141,10 +160,17 @@ class Stepper:
         """Do what a step does on the device; all of it, for it may be recorded."""
         self.optimizer.zero_grad()
         scale = None if self.scaler is None else self.scaler.grad_output
-        with as_one_call(*(x if isinstance(x, tuple) else (x,))):  # the update is silent too
+        # The update is silent too.
+        with as_one_call(*(x if isinstance(x, tuple) else (x,))), self._watched():
             loss, output = forward_backward(self.model, self.loss_fn, x, y, scale)
             self._update(judged(loss))
         return loss, output
+
+    def _watched(self) -> contextlib.AbstractContextManager[None]:
+        """Return what the watcher puts around a batch."""
+        if self.watcher is None:
+            return contextlib.nullcontext()
+        return self.watcher.watch_batch(self.steps + 1)
 
     def _describe(self, inputs: tuple[Any, ...], calls: int, batches: int) -> Attempt:
         """Tell of a step that ran out of memory; with accumulation also what became of its group.
@@ -257,6 +283,8 @@ class Stepper:
         if self.scaler is not None:
             may_overflow = self.scaler.may_overflow(loss)
             self.scaler.unscale_(self.optimizer)
+        if self.watcher is not None:
+            self.watcher.before_update(self.steps + 1)
         if self.clip_norm is not None:
             loss = self._clip(loss, self.clip_norm)
         self.optimizer.step(loss=loss, may_overflow=may_overflow)
@@ -269,6 +297,8 @@ class Stepper:
         self.steps += 1
         if self.scheduler is not None:
             self.scheduler.step()
+        if self.watcher is not None:
+            self.watcher.after_update(self.steps)
 
     def _clip(self, loss: Any, max_norm: float) -> Any:
         """Clip the gradients of the update; return the loss, NaN for it where they have no norm.

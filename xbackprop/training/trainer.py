@@ -24,7 +24,7 @@ from xbackprop.training.metrics import RunningMeans
 from xbackprop.training.recorded import RecordedStep
 from xbackprop.training.resume import FitProgress, restore_progress, resume_trainer, save_trainer
 from xbackprop.training.scaling import GradScaler
-from xbackprop.training.stepping import Stepper
+from xbackprop.training.stepping import Stepper, UpdateWatcher
 
 
 class Trainer:
@@ -67,6 +67,8 @@ class Trainer:
         numbers, without Python between the kernels. What cannot be recorded (the CPU, accumulation,
         an op that waits) runs as ordinary steps, with a warning in the log; see ``recorded``.
         Not yet measured on a GPU.
+    watcher : UpdateWatcher, optional
+        Looks at updates as they are made: :class:`xbackprop.observe.StatisticsRecorder`.
     precision : {"float32", "tf32", "bfloat16", "float16"}, optional
         In what the model computes, see :func:`xbackprop.set_precision`; None leaves the model as
         it is. In float16 the loss is scaled by a :class:`xbackprop.GradScaler`: an update whose
@@ -114,6 +116,7 @@ class Trainer:
         count_correct: Callable[[Array, Array], Array] | None = None,
         clip_norm: float | None = None,
         graph: bool = False,
+        watcher: UpdateWatcher | None = None,
         precision: str | None = None,
     ) -> None:
         if getattr(loss_fn, "reduction", "mean") == "none":
@@ -145,6 +148,7 @@ class Trainer:
             scheduler=scheduler if scheduler_interval == "step" else None,
             clip_norm=clip_norm,
             graph=graph,
+            watcher=watcher,
             scaler=self.scaler,
         )
         self.door = Door(model, loss_fn)

@@ -52,7 +52,7 @@ def page(explanations: Sequence[Explanation], lang: str) -> str:
         '<meta name="color-scheme" content="light dark">',
         '<link rel="icon" href="data:,">',
         f"<title>{title}</title>",
-        f"<style>\n{_file('style.css')}</style>",
+        f"<style>\n{_file('base.css')}{_file('style.css')}</style>",
         "</head>",
         "<body>",
         f"<header><h1>{title}</h1></header>",

@@ -1,0 +1,1 @@
+"""``xbackprop report``: a run as one HTML page."""

@@ -66,7 +66,7 @@ def test_the_tables_of_the_cpu(capsys):
 #   backward of the loss 1, ReLU 2, the last linear map 3 (two products, a sum), the first one 2
 #   the gradients of 2 weights and 2 biases are written: 4
 #   SGD: the number of the step, the learning rate as float32, its product, the difference
-FORWARD, BACKWARD, UPDATE = 2 + 1 + 2 + 4, 1 + 2 + 3 + 2 + 4, 4
+FORWARD, BACKWARD, UPDATE = 2 + 1 + 2 + 4, 1 + 2 + 3 + 1 + 4, 4
 
 
 def test_the_counts_of_a_step_on_the_stand_in(capsys):

@@ -22,7 +22,7 @@ from xbackprop.sklearn.steps import PenalizedNetwork
 from xbackprop.sklearn.stochastic import StochasticFit
 
 STOCHASTIC_SOLVERS = ("sgd", "adam")
-_PREDICTED_AT_ONCE = 8192  # rows: bounds what a prediction takes, and what of a sparse X is dense
+_PREDICTED_AT_ONCE = 1024  # rows: bounds what is dense of a sparse X, and stays in the CPU's cache
 
 
 class Perceptron(BaseEstimator, ABC):

@@ -63,3 +63,31 @@ def test_data_moves_once_per_fit(xb_device: Device) -> None:
     with xb.transfer_log() as log:
         NeuralClassifier(module, max_iter=3, batch_size=10).fit(X.reshape(60, 16), Y)
     assert log.uploads == 2 + 3  # inputs, targets, and an order an epoch
+
+
+@pytest.mark.parametrize("xb_device", ["fake"], indirect=True)
+def test_what_does_not_fit_is_streamed(xb_device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xbackprop.backend.fake import set_memory_limit
+    from xbackprop.backend.fake.staging import FakeCopyStream
+
+    copies: list[int] = []
+    copy = FakeCopyStream.copy
+
+    def counted(self: FakeCopyStream, host: np.ndarray) -> Any:
+        copies.append(host.shape[0])
+        return copy(self, host)
+
+    monkeypatch.setattr(FakeCopyStream, "copy", counted)
+    inputs = np.random.default_rng(1).normal(size=(400, 100)).astype(np.float32)
+    options: dict[str, Any] = {"max_iter": 2, "batch_size": 20, "random_state": 0}
+    expected = NeuralRegressor(nn.Linear(100, 1, rng=0), **options).fit(inputs, inputs[:, 0])
+    try:
+        set_memory_limit(inputs.nbytes)
+        with xb.transfer_log() as log:
+            streamed = NeuralRegressor(nn.Linear(100, 1, rng=0), **options)
+            streamed.fit(inputs, inputs[:, 0])
+    finally:
+        set_memory_limit(None)
+    assert streamed.loss_curve_ == expected.loss_curve_
+    assert copies == [20] * 40
+    assert log.uploads == 2 + 1 + 2 + 40  # weights, targets, an order an epoch, batches

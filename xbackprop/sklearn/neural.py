@@ -164,10 +164,9 @@ class NeuralEstimator(BaseEstimator, ABC):
         network = self.module_.to(device)
         rows = place_rows(X, device, network.dtype or np.dtype(np.float32))
         parts = []
-        for start in range(0, X.shape[0], _PREDICTED_AT_ONCE):
-            chosen = slice(start, min(start + _PREDICTED_AT_ONCE, X.shape[0]))
-            with device.activate():
-                output = network(rows.take(None, chosen, None))
+        with device.activate():
+            for x in rows.batches(list(gen_batches(X.shape[0], _PREDICTED_AT_ONCE)), None, None):
+                output = network(x)
                 parts.append(to_host(softmax(output, 1) if probabilities else output))
         return np.concatenate(parts)
 
@@ -197,8 +196,10 @@ class Epochs:
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         host = None if self.random is None else self.random.permutation(self.count)
         order = None if host is None else to_device(host, self.device)
-        for chosen in gen_batches(self.count, self.batch_size):
-            yield self.x.take(order, chosen, host), self.y.take(order, chosen, host)
+        slices = list(gen_batches(self.count, self.batch_size))
+        inputs = self.x.batches(slices, order, host)
+        for chosen in slices:
+            yield next(inputs), self.y.take(order, chosen, host)
 
 
 class NeuralClassifier(ClassifierMixin, NeuralEstimator):

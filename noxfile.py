@@ -211,12 +211,13 @@ def reliability(session: nox.Session) -> None:
 def accuracy(session: nox.Session) -> None:
     """Train on well-known data, `-- images` from the command line, `-- gpt` beside PyTorch.
 
-    Writes the figures that README quotes.
+    `-- estimators` trains beside scikit-learn, and on MNIST-1D. Writes the figures that README
+    quotes.
     """
-    session.install(".[cli,mnist]", TORCH)
+    session.install(".[cli,mnist,sklearn]", TORCH, "mnist1d")
     results = Path("tests", "accuracy", "results")
     env = {"PYTHONPATH": "tests"}
-    for part in session.posargs or ("images", "gpt"):
+    for part in session.posargs or ("images", "gpt", "estimators"):
         picture = ["--picture", str(Path(".github", "gpt.png"))] if part == "gpt" else []
         out = str(results / f"{part}.json")
         session.run("python", "-m", f"accuracy.{part}", "--out", out, *picture, env=env)
@@ -230,7 +231,7 @@ def bench(session: nox.Session) -> None:
     Takes half an hour on an idle machine; writes the tables of benchmarks/README.md.
     """
     peers = ("jax", "optax", "scikit-learn", "thinc")
-    session.install(".[cli]", TORCH, *peers)
+    session.install(".[cli,fast]", TORCH, *peers)
     folder = Path("benchmarks")
     scripts = session.posargs or sorted(path.stem for path in folder.glob("w[0-9]*.py"))
     for name in scripts:

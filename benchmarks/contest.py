@@ -22,7 +22,7 @@ import machine
 import roofline
 
 CHECKED_STEPS = (4, 50)
-WARM_UP = 5  # steps beyond the checked ones
+WARM_UP = 5  # steps beyond the checked ones, where a step is short
 HOLDS_BLAS_BACK = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_DEBUG_CPU_TYPE")
 PACKAGES = ("numpy", "numba", "torch", "jax", "jaxlib", "scikit-learn", "thinc")
 
@@ -58,6 +58,8 @@ class Workload:
     tolerance: float = 2e-3
     threads: tuple[int, ...] = (1, 2)
     has_memory_target: bool = False
+    memory_peer: str = "PyTorch"  # whose least memory is what we may take
+    warm_up: int = WARM_UP
 
 
 # --- in the process of a contestant ---------------------------------------------------------
@@ -104,7 +106,7 @@ def _check(workload: Workload, step: Callable[[], Any]) -> dict[str, Any]:
         if first is None:
             workload.figure(value)
             first = time.perf_counter() - started
-    for _ in range(WARM_UP):
+    for _ in range(workload.warm_up):
         value = step()
     workload.figure(value)
     return {"first_step_s": first, "figures": figures}
@@ -256,13 +258,13 @@ def _judge(workload: Workload, rows: dict[str, dict[str, float]]) -> list[dict[s
                 "is_met": None if target.must is None else ratio >= target.must,
             }
         )
-    pytorch = _named(rows, "PyTorch")
-    if workload.has_memory_target and pytorch:
-        least = min(pytorch, key=lambda name: rows[name]["memory_mb"])
+    forms = _named(rows, workload.memory_peer)
+    if workload.has_memory_target and forms:
+        least = min(forms, key=lambda name: rows[name]["memory_mb"])
         ratio = rows[least]["memory_mb"] / rows[ours]["memory_mb"]
         judged.append(
             {
-                "peer": "PyTorch's memory",
+                "peer": f"{workload.memory_peer}'s memory",
                 "form": least,
                 "ours": ours,
                 "ratio": ratio,

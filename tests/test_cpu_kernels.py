@@ -13,6 +13,7 @@ import xbackprop as xb
 from xbackprop.dispatch import Op, as_specs, registered_ops
 from xbackprop.kernels.cpu.nn.convolution import convolution as convolution_kernel
 from xbackprop.kernels.loops import HAS_NUMBA
+from xbackprop.optim.adam import coupled_adam_update
 from xbackprop.testing import TOLERANCES
 from xbackprop.testing.structures import (
     backward_of_all_inputs,
@@ -61,6 +62,8 @@ def calls() -> dict[str, list[tuple[Any, ...]]]:
             train(module, inputs(np.random.default_rng(0)))
             if any(True for _ in module.parameters()):
                 xb.optim.Adam(module.parameters()).step()
+        arrays = np.random.default_rng(0).random((4, 97, 53), np.float32)
+        coupled_adam_update(*arrays, 0.01, 0.9, 0.1, 0.999, 0.001, 0.02, 1e-3)
         for case in CASES:  # after the larger ones, since only so many calls are kept
             run(case)
     return listener.calls
@@ -154,6 +157,18 @@ def test_kernel_serves_other_layouts_or_says_so(name: str) -> None:
         for change in (np.asfortranarray, strided, as_double, big_endian):
             changed = tuple(change(a) if is_float(a) and a.ndim else a for a in args)
             compare(op, changed, TOLERANCES["float32"].peer)
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    "stem", ["nn.activations.rectifiers.relu_backward", "optim.adam.adam_update",
+             "optim.adam.coupled_adam_update"],
+)  # fmt: skip
+def test_some_kernels_serve_float64(stem: str) -> None:
+    name = f"xbackprop.{stem}"
+    for args in calls()[name]:
+        double = tuple(as_double(a) if is_float(a) else a for a in args)
+        assert compare(kernels()[name], double, TOLERANCES["float64"].peer)
 
 
 def strided(array: np.ndarray) -> np.ndarray:

@@ -247,9 +247,18 @@ def test_data_moves_once_per_fit(xb_device: Device) -> None:
 
 
 @pytest.mark.parametrize("xb_device", ["fake"], indirect=True)
-def test_what_does_not_fit_is_streamed(xb_device: Device) -> None:
+def test_what_does_not_fit_is_streamed(xb_device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     from xbackprop.backend.fake import set_memory_limit
+    from xbackprop.backend.fake.staging import FakeCopyStream
 
+    copies: list[int] = []
+    copy = FakeCopyStream.copy
+
+    def counted(self: FakeCopyStream, host: np.ndarray) -> Any:
+        copies.append(host.shape[0])
+        return copy(self, host)
+
+    monkeypatch.setattr(FakeCopyStream, "copy", counted)
     inputs = np.random.default_rng(1).normal(size=(400, 100))
     y = inputs[:, 0] > 0
     options = {**SMALL, "max_iter": 2, "batch_size": 20}
@@ -258,10 +267,17 @@ def test_what_does_not_fit_is_streamed(xb_device: Device) -> None:
         set_memory_limit(inputs.nbytes)
         with xb.transfer_log() as log:
             streamed = MLPClassifier(**options).fit(inputs, y)
+        set_memory_limit(4_000_000)
+        with xb.transfer_log() as predicting:
+            streamed.predict(np.tile(inputs, (8, 1)))
     finally:
         set_memory_limit(None)
     assert streamed.loss_curve_ == expected.loss_curve_
+    # y, two arrays a layer, an order an epoch, and each batch; the losses and the layers.
     assert log.uploads == 1 + 6 + 2 + 40
+    assert log.downloads == log.synchronizations == 2 + 6
+    assert (predicting.uploads, predicting.downloads) == (6 + 4, 4)
+    assert copies == [20] * 40 + [1024] * 3 + [128]  # all of them from pinned memory
 
 
 def test_a_file_goes_on_on_another_device(xb_device: Device) -> None:

@@ -1,5 +1,6 @@
 """NeuralClassifier and NeuralRegressor: any Module as an estimator."""
 
+import io
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ from xbackprop.backend.device import Device
 
 pytest.importorskip("sklearn", minversion="1.9")
 
+import joblib
 from sklearn.base import clone
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from xbackprop.sklearn import NeuralClassifier, NeuralRegressor
@@ -63,3 +67,87 @@ def test_data_moves_once_per_fit(xb_device: Device) -> None:
     with xb.transfer_log() as log:
         NeuralClassifier(module, max_iter=3, batch_size=10).fit(X.reshape(60, 16), Y)
     assert log.uploads == 2 + 3  # inputs, targets, and an order an epoch
+
+
+@pytest.mark.parametrize("xb_device", ["fake"], indirect=True)
+def test_what_does_not_fit_is_streamed(xb_device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xbackprop.backend.fake import set_memory_limit
+    from xbackprop.backend.fake.staging import FakeCopyStream
+
+    copies: list[int] = []
+    copy = FakeCopyStream.copy
+
+    def counted(self: FakeCopyStream, host: np.ndarray) -> Any:
+        copies.append(host.shape[0])
+        return copy(self, host)
+
+    monkeypatch.setattr(FakeCopyStream, "copy", counted)
+    inputs = np.random.default_rng(1).normal(size=(400, 100)).astype(np.float32)
+    options: dict[str, Any] = {"max_iter": 2, "batch_size": 20, "random_state": 0}
+    expected = NeuralRegressor(nn.Linear(100, 1, rng=0), **options).fit(inputs, inputs[:, 0])
+    try:
+        set_memory_limit(inputs.nbytes)
+        with xb.transfer_log() as log:
+            streamed = NeuralRegressor(nn.Linear(100, 1, rng=0), **options)
+            streamed.fit(inputs, inputs[:, 0])
+    finally:
+        set_memory_limit(None)
+    assert streamed.loss_curve_ == expected.loss_curve_
+    assert copies == [20] * 40
+    assert log.uploads == 2 + 1 + 2 + 40  # weights, targets, an order an epoch, batches
+
+
+def test_partial_fit_and_warm_start(xb_device: Device) -> None:
+    flat = X.reshape(60, 16)
+    options: dict[str, Any] = {"random_state": 0, "shuffle": False, "batch_size": 20}
+    model = NeuralClassifier(max_iter=3, **options).fit(flat, Y)
+    steps = NeuralClassifier(**options)
+    warm = NeuralClassifier(max_iter=1, warm_start=True, **options)
+    for _ in range(3):
+        steps.partial_fit(flat, Y, classes=["no", "yes"])
+        warm.fit(flat, Y)
+    assert model.loss_curve_ == steps.loss_curve_ == warm.loss_curve_
+    assert (model.n_iter_, steps.n_iter_, warm.n_iter_) == (3, 1, 1)
+    assert len(NeuralClassifier(max_iter=1).fit(flat, Y).fit(flat, Y).loss_curve_) == 1
+
+
+def test_what_does_not_go_on_is_refused() -> None:
+    flat, numbers = X.reshape(60, 16), X.mean(axis=(1, 2, 3))
+    model = NeuralClassifier(device="cpu")
+    with pytest.raises(ValueError, match="classes must be passed"):
+        model.partial_fit(flat, Y)
+    model.partial_fit(flat[:5], Y[:5], classes=["no", "yes"])
+    with pytest.raises(ValueError, match=r"has \['maybe'\] as well"):
+        model.partial_fit(flat, np.where(Y == "no", "maybe", "yes"))
+    with pytest.raises(ValueError, match="16 features"):
+        model.partial_fit(flat[:, :5], Y)
+    warm = NeuralRegressor(device="cpu", max_iter=1, warm_start=True).fit(flat, numbers)
+    with pytest.raises(ValueError, match=r"\('samples',\), as before; got \(60, 1\)"):
+        warm.fit(flat, numbers[:, None])
+
+
+def test_a_file_goes_on_on_another_device(xb_device: Device) -> None:
+    flat, numbers = X.reshape(60, 16), X.mean(axis=(1, 2, 3))
+    moving = NeuralRegressor(random_state=0, device=xb_device).partial_fit(flat, numbers)
+    staying = NeuralRegressor(random_state=0, device="cpu").partial_fit(flat, numbers)
+    for device in ("cpu", "fake:2", xb_device):
+        file = io.BytesIO()
+        joblib.dump(moving, file)
+        file.seek(0)
+        moving = joblib.load(file).set_params(device=device)
+        for model in (moving, staying):
+            model.partial_fit(flat, numbers)
+        np.testing.assert_allclose(moving.loss_curve_, staying.loss_curve_, rtol=1e-4)
+
+
+def test_scikit_learns_tools() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X.reshape(60, 16), columns=[f"c{i}" for i in range(16)])
+    chain = make_pipeline(StandardScaler(), NeuralClassifier(max_iter=2, device="cpu"))
+    chain.set_output(transform="pandas").fit(frame, Y)
+    assert chain[-1].feature_names_in_.tolist() == frame.columns.tolist()
+    assert "NeuralClassifier" in chain._repr_html_()
+    with pytest.raises(ValueError, match="feature names"):
+        chain[-1].predict(frame[frame.columns[::-1]])
+    search = GridSearchCV(chain, {"neuralclassifier__batch_size": [10, 30]}, cv=2, n_jobs=2)
+    assert search.fit(frame, Y).predict(frame).shape == (60,)

@@ -1,13 +1,18 @@
 """README's figures of accuracy: `python -m accuracy.table` writes what the last runs measured."""
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
 from readme_section import write_section
 
 RESULTS = Path(__file__).with_name("results")
-SECTIONS = {"images": ("accuracy", "accuracy"), "gpt": ("gpt", "accuracy")}
+SECTIONS = {
+    "images": ("accuracy", "accuracy"),
+    "gpt": ("gpt", "accuracy"),
+    "estimators": ("estimators", "accuracy"),
+}
 
 
 def read_results(name: str) -> dict[str, Any]:
@@ -36,12 +41,32 @@ def render_gpt(document: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{ratio} {where(document)}", ""])
 
 
-RENDER = {"images": render_images, "gpt": render_gpt}
+def render_estimators(document: dict[str, Any]) -> str:
+    """Return the Markdown between the two marks: means over seeds, and what they are held to."""
+    lines = ["| data | model | seeds | mean, least to largest | expected | |"]
+    lines.append("|---|---|---|---|---|---|")
+    for row in document["figures"]:
+        scores, factor, unit, places = row["test_score"], 100, "%", 1
+        if row["score"] == "R2":
+            factor, unit, places = 1, "R²", 3
+        figures = statistics.mean(scores), min(scores), max(scores), row["expected"]
+        mean, least, largest, expected = (f"{factor * value:.{places}f}" for value in figures)
+        lines.append(
+            f"| {row['data']} | {row['model']} | {len(scores)} "
+            f"| {mean} {unit}, {least} to {largest} | {row['expected_of']}: {expected} "
+            f"| {'met' if row['is_met'] else 'missed'} |"
+        )
+    return "\n".join([*lines, "", where(document), ""])
+
+
+RENDER = {"images": render_images, "gpt": render_gpt, "estimators": render_estimators}
 
 
 def where(document: dict[str, Any]) -> str:
     found = document["environment"]
     versions = f"Python {found['python']}, NumPy {found['numpy']}"
+    if "scikit_learn" in found:
+        versions += f", scikit-learn {found['scikit_learn']}"
     if "torch" in found:
         versions += f", PyTorch {found['torch']}"
     return f"Measured on {versions}, {found['cores']} cores, no GPU."

@@ -57,6 +57,31 @@ def adam_update(
 
 
 @op
+def coupled_adam_update(
+    data: Array,
+    grad: Array,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    weight_decay: Any,
+    beta1: Any,
+    share1: Any,
+    beta2: Any,
+    share2: Any,
+    step_size: Any,
+    eps: float,
+) -> None:
+    """Compute :func:`adam_update` in place for ``g = grad + weight_decay w`` and ``c = 1``.
+
+    A penalty's gradient in one pass with the rest, for the form of Adam whose ``eps`` stands beside
+    the uncorrected root: ``a = lr sqrt(1 - b2^t) / (1 - b1^t)``.
+    """
+    adam_update.reference(
+        data, with_penalty(data, grad, weight_decay, False), exp_avg, exp_avg_sq, None,
+        beta1, share1, beta2, share2, step_size, 1.0, eps,
+    )  # fmt: skip
+
+
+@op
 def adam_step(
     data: Array,
     grad: Array,

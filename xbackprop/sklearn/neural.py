@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -10,14 +10,15 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from xbackprop.backend.device import Device, resolve_device
-from xbackprop.backend.transfer import to_device, to_host
+from xbackprop.backend.transfer import to_host
 from xbackprop.nn import CrossEntropyLoss, Linear, Module, MSELoss, ReLU, Sequential
 from xbackprop.ops.softmax import softmax
 from xbackprop.optim import Adam
+from xbackprop.sklearn.epochs import Epochs
 from xbackprop.sklearn.rows import ResidentRows, place_rows
 from xbackprop.training import Trainer
 
@@ -40,6 +41,7 @@ class NeuralEstimator(BaseEstimator, ABC):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "shuffle": ["boolean"],
+        "warm_start": ["boolean"],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -61,6 +63,7 @@ class NeuralEstimator(BaseEstimator, ABC):
         n_iter_no_change: int = 10,
         random_state: Any = None,
         verbose: Any = False,
+        warm_start: bool = False,
         device: str | Device | None = None,
     ) -> None:
         self.module = module
@@ -74,6 +77,7 @@ class NeuralEstimator(BaseEstimator, ABC):
         self.n_iter_no_change = n_iter_no_change
         self.random_state = random_state
         self.verbose = verbose
+        self.warm_start = warm_start
         self.device = device
 
     @abstractmethod
@@ -99,15 +103,23 @@ class NeuralEstimator(BaseEstimator, ABC):
         -------
         self
         """
-        X, y = self._validate(X, y)
+        is_new = not (self.warm_start and hasattr(self, "module_"))
+        return self._fit(X, y, is_new=is_new, learns_outputs=is_new, epochs=self.max_iter)
+
+    def _fit(self, X: Any, y: Any, *, is_new: bool, learns_outputs: bool, epochs: int) -> Self:
+        X, y = self._validate(X, y, is_new)
         random = check_random_state(self.random_state)
         device = resolve_device(self.device)
-        outputs = self._count_outputs(y)
-        network = self._make_module(X.shape[1], outputs, random)
+        outputs = self._count_outputs(y, learns_outputs)
+        network = self._make_module(X.shape[1], outputs, random) if is_new else self.module_
         dtype = network.dtype or np.dtype(np.float32)
         network.to(device)
+        if is_new:
+            make = Adam if self.optimizer is None else self.optimizer
+            self._optimizer = make(network.parameters(), lr=float(self.learning_rate_init))
+            self.loss_curve_: list[float] = []
         with device.activate():
-            epochs = Epochs(
+            batches = Epochs(
                 place_rows(X, device, dtype),
                 ResidentRows(self._targets(y, dtype), device),
                 X.shape[0],
@@ -115,17 +127,18 @@ class NeuralEstimator(BaseEstimator, ABC):
                 random if self.shuffle else None,
                 device,
             )
-            self._train(network, epochs)
-        self.module_ = network.eval()
+            self._train(network, batches, epochs)
+        self._optimizer.zero_grad()
+        self.module_: Module = network.eval()
         return self
 
     @abstractmethod
-    def _validate(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return checked inputs and targets."""
+    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return checked inputs and targets; ``reset`` lets them set the number of features."""
 
     @abstractmethod
-    def _count_outputs(self, y: np.ndarray) -> int:
-        """Look at the targets; return how many outputs the network shall have."""
+    def _count_outputs(self, y: np.ndarray, learns: bool) -> int:
+        """Return how many outputs the targets need; learn what they are like, or compare."""
 
     def _make_module(self, features: int, outputs: int, random: Any) -> Module:
         if isinstance(self.module, Module):
@@ -135,12 +148,10 @@ class NeuralEstimator(BaseEstimator, ABC):
         network: Module = make(features, outputs, rng)
         return network.train()
 
-    def _train(self, network: Module, epochs: "Epochs") -> None:
-        make = Adam if self.optimizer is None else self.optimizer
+    def _train(self, network: Module, batches: Epochs, epochs: int) -> None:
         loss = self._default_loss() if self.loss is None else copy.deepcopy(self.loss)
-        optimizer = make(network.parameters(), lr=float(self.learning_rate_init))
-        trainer = Trainer(network, loss, optimizer)
-        self.loss_curve_: list[float] = []
+        trainer = Trainer(network, loss, self._optimizer)
+        before = len(self.loss_curve_)
         best, worse = np.inf, 0
 
         def judge(row: Any) -> None:
@@ -153,8 +164,8 @@ class NeuralEstimator(BaseEstimator, ABC):
             if worse > self.n_iter_no_change:
                 trainer.request_stop()
 
-        trainer.fit(epochs, epochs=self.max_iter, on_epoch=judge)
-        self.n_iter_ = len(self.loss_curve_)
+        trainer.fit(batches, epochs=epochs, on_epoch=judge)
+        self.n_iter_ = len(self.loss_curve_) - before
         self.loss_ = self.loss_curve_[-1]
 
     def _outputs(self, X: Any, *, probabilities: bool) -> np.ndarray:
@@ -164,41 +175,11 @@ class NeuralEstimator(BaseEstimator, ABC):
         network = self.module_.to(device)
         rows = place_rows(X, device, network.dtype or np.dtype(np.float32))
         parts = []
-        for start in range(0, X.shape[0], _PREDICTED_AT_ONCE):
-            chosen = slice(start, min(start + _PREDICTED_AT_ONCE, X.shape[0]))
-            with device.activate():
-                output = network(rows.take(None, chosen, None))
+        with device.activate():
+            for x in rows.batches(list(gen_batches(X.shape[0], _PREDICTED_AT_ONCE)), None, None):
+                output = network(x)
                 parts.append(to_host(softmax(output, 1) if probabilities else output))
         return np.concatenate(parts)
-
-
-class Epochs:
-    """Batches on a device, in a new order each time they are gone through.
-
-    Parameters
-    ----------
-    x, y : ResidentRows or StreamedRows
-        Inputs and targets.
-    count, batch_size : int
-        Samples in all, and in a batch.
-    random : RandomState or None
-        Draws the order; None keeps that of the data.
-    device : Device
-        Where the batches lie.
-    """
-
-    def __init__(
-        self, x: Any, y: Any, count: int, batch_size: int, random: Any, device: Device
-    ) -> None:
-        self.x, self.y = x, y
-        self.count, self.batch_size = count, batch_size
-        self.random, self.device = random, device
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        host = None if self.random is None else self.random.permutation(self.count)
-        order = None if host is None else to_device(host, self.device)
-        for chosen in gen_batches(self.count, self.batch_size):
-            yield self.x.take(order, chosen, host), self.y.take(order, chosen, host)
 
 
 class NeuralClassifier(ClassifierMixin, NeuralEstimator):
@@ -229,6 +210,8 @@ class NeuralClassifier(ClassifierMixin, NeuralEstimator):
         Draws weights and orders; not those of a given Module, nor its dropout.
     verbose : bool, default False
         Print the loss of each epoch.
+    warm_start : bool, default False
+        Let ``fit`` go on with the last network and optimizer.
     device : str, Device or None
         Where to compute; None is the default device.
 
@@ -239,9 +222,9 @@ class NeuralClassifier(ClassifierMixin, NeuralEstimator):
     classes_ : numpy.ndarray, shape (classes,)
         The labels, sorted.
     loss_curve_ : list of float
-        The mean loss of each epoch.
+        The mean loss of each epoch, of all calls that went on from each other.
     loss_, n_iter_, n_features_in_ : float, int, int
-        The last loss, epochs, and the length of the inputs' second axis.
+        The last loss, epochs of the last call, and the length of the inputs' second axis.
 
     Examples
     --------
@@ -251,6 +234,27 @@ class NeuralClassifier(ClassifierMixin, NeuralEstimator):
     >>> print(*model.predict([[-1.0], [4.0]]))
     low high
     """
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+        """Go on for one epoch over the given data.
+
+        Parameters
+        ----------
+        X : array_like, shape (samples, features, ...)
+            Inputs on the host, cast to the network's dtype.
+        y : array_like, shape (samples,)
+            Class labels.
+        classes : array_like, shape (classes,), optional
+            All labels that will ever come; needed in the first call.
+
+        Returns
+        -------
+        self
+        """
+        is_new = not hasattr(self, "module_")
+        _check_partial_fit_first_call(self, classes)
+        return self._fit(X, y, is_new=is_new, learns_outputs=False, epochs=1)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the softmax of the network's outputs.
@@ -290,13 +294,20 @@ class NeuralClassifier(ClassifierMixin, NeuralEstimator):
         labels: np.ndarray = self.classes_[best]
         return labels
 
-    def _validate(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        X, y = validate_data(self, X, y, allow_nd=True, dtype=(np.float64, np.float32))
+    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        X, y = validate_data(self, X, y, allow_nd=True, dtype=(np.float64, np.float32), reset=reset)
         check_classification_targets(y)
         return X, y
 
-    def _count_outputs(self, y: np.ndarray) -> int:
-        self.classes_ = np.unique(y)
+    def _count_outputs(self, y: np.ndarray, learns: bool) -> int:
+        if learns:
+            self.classes_ = np.unique(y)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                "`y` has classes not in `self.classes_`. "
+                f"`self.classes_` has {self.classes_}. `y` has {unknown} as well."
+            )
         return len(self.classes_)
 
     def _targets(self, y: np.ndarray, dtype: Any) -> np.ndarray:
@@ -328,18 +339,42 @@ class NeuralRegressor(RegressorMixin, NeuralEstimator):
         """
         outputs = self._outputs(X, probabilities=False)
         outputs = outputs.astype(self._target_dtype, copy=False)
-        return outputs.ravel() if self._is_one_number else outputs
+        return outputs if self._target_shape else outputs.ravel()
 
-    def _validate(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    @_fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X: Any, y: Any) -> Self:
+        """Go on for one epoch over the given data.
+
+        Parameters
+        ----------
+        X : array_like, shape (samples, features, ...)
+            Inputs on the host, cast to the network's dtype.
+        y : array_like, shape (samples,) or (samples, outputs)
+            Numbers.
+
+        Returns
+        -------
+        self
+        """
+        is_new = not hasattr(self, "module_")
+        return self._fit(X, y, is_new=is_new, learns_outputs=is_new, epochs=1)
+
+    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         X, y = validate_data(
             self, X, y, allow_nd=True, multi_output=True, y_numeric=True,
-            dtype=(np.float64, np.float32),
+            dtype=(np.float64, np.float32), reset=reset,
         )  # fmt: skip
         return X, y
 
-    def _count_outputs(self, y: np.ndarray) -> int:
-        self._is_one_number = y.ndim == 1
-        self._target_dtype = y.dtype if y.dtype.kind == "f" else np.dtype(np.float64)
+    def _count_outputs(self, y: np.ndarray, learns: bool) -> int:
+        if learns:
+            self._target_shape = y.shape[1:]
+            self._target_dtype = y.dtype if y.dtype.kind == "f" else np.dtype(np.float64)
+        elif y.shape[1:] != self._target_shape:
+            expected = ("samples", *self._target_shape)
+            raise ValueError(
+                f"NeuralRegressor expects y of shape {expected}, as before; got {y.shape}"
+            )
         return 1 if y.ndim == 1 else int(y.shape[1])
 
     def _targets(self, y: np.ndarray, dtype: Any) -> np.ndarray:

@@ -5,10 +5,10 @@ from typing import Any
 from xbackprop.backend.array_module import Array
 from xbackprop.dispatch import op
 from xbackprop.optim import Adam, Optimizer
-from xbackprop.optim.adam import adam_update
+from xbackprop.optim.adam import adam_update, coupled_adam_update
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.optim.optimizer import ParameterSource
-from xbackprop.optim.updates import cast, masked, penalized
+from xbackprop.optim.updates import cast, masked, penalized, weight_decay_of
 
 
 @op
@@ -120,12 +120,19 @@ class EpsilonHatAdam(Adam):
             masked(flat.scalar(f"beta{i}", beta), finite, 1.0)
             for i, beta in enumerate(group["betas"], 1)
         )
-        grad = masked(penalized(flat, data, grad), finite, -0.0)
         lr = flat.scalar("lr", group["lr"])
         first, second = group["betas"]
         step_size = lr * (1 - second**step) ** 0.5 / (1 - first**step)
+        numbers = cast(beta1, data), cast(1 - beta1, data), cast(beta2, data), cast(1 - beta2, data)
+        weight_decay = weight_decay_of(flat)
+        if weight_decay is not None and finite is None:
+            coupled_adam_update(
+                data, grad, state["exp_avg"], state["exp_avg_sq"], cast(weight_decay, data),
+                *numbers, cast(step_size, data), group["eps"],
+            )  # fmt: skip
+            return
+        grad = masked(penalized(flat, data, grad), finite, -0.0)
         adam_update(
             data, grad, state["exp_avg"], state["exp_avg_sq"], None,
-            cast(beta1, data), cast(1 - beta1, data), cast(beta2, data), cast(1 - beta2, data),
-            cast(step_size, data), 1.0, group["eps"], finite,
+            *numbers, cast(step_size, data), 1.0, group["eps"], finite,
         )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -22,7 +22,7 @@ from xbackprop.sklearn.steps import PenalizedNetwork
 from xbackprop.sklearn.stochastic import StochasticFit
 
 STOCHASTIC_SOLVERS = ("sgd", "adam")
-_PREDICTED_AT_ONCE = 8192  # rows: bounds what a prediction takes, and what of a sparse X is dense
+_PREDICTED_AT_ONCE = 1024  # rows: bounds what is dense of a sparse X, and stays in the CPU's cache
 
 
 class Perceptron(BaseEstimator, ABC):
@@ -265,11 +265,12 @@ def outputs_of(
 ) -> np.ndarray:
     """Return the activated outputs of a network for host inputs."""
     rows = place_rows(X, device, dtype)
-    parts = []
-    for start in range(0, X.shape[0], _PREDICTED_AT_ONCE):
-        with np.errstate(all="ignore"), device.activate():
-            x = rows.take(None, slice(start, min(start + _PREDICTED_AT_ONCE, X.shape[0])), None)
-            parts.append(to_host(activate_output(network(x), activation)))
+    slices = list(gen_batches(X.shape[0], _PREDICTED_AT_ONCE))
+    with np.errstate(all="ignore"), device.activate():
+        parts = [
+            to_host(activate_output(network(x), activation))
+            for x in rows.batches(slices, None, None)
+        ]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 

@@ -1,13 +1,17 @@
 """Rows of the training data, on their way to the device: once per fit, or batch by batch."""
 
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import scipy.sparse
+from sklearn.utils import gen_batches
 
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import CPU, Device
 from xbackprop.backend.transfer import to_device
+from xbackprop.data import stream_to_device
 
 
 class ResidentRows:
@@ -30,6 +34,12 @@ class ResidentRows:
             return self.array[chosen]
         return self.array.take(order[chosen], axis=0)
 
+    def batches(
+        self, slices: Sequence[slice], order: Array | None, host_order: np.ndarray | None
+    ) -> Iterator[Array]:
+        """Return :meth:`take` of each slice in turn."""
+        return (self.take(order, chosen, host_order) for chosen in slices)
+
 
 class StreamedRows:
     """Rows of a host array or sparse matrix that go to the device batch by batch.
@@ -51,9 +61,20 @@ class StreamedRows:
 
     def take(self, order: Array | None, chosen: slice, host_order: np.ndarray | None) -> Array:
         """Return the rows ``host_order[chosen]``; without an order, ``chosen`` itself."""
+        return to_device(self._gather(chosen, host_order), self.device)
+
+    def batches(
+        self, slices: Sequence[slice], order: Array | None, host_order: np.ndarray | None
+    ) -> Iterator[Array]:
+        """Return :meth:`take` of each slice, moved while the one before it is computed with."""
+        parts = ([self._gather(chosen, host_order)] for chosen in slices)
+        # No loop of our own: it would hold a batch longer than its user does.
+        return map(itemgetter(0), stream_to_device(parts, self.device))
+
+    def _gather(self, chosen: slice, host_order: np.ndarray | None) -> np.ndarray:
         rows = self.array[chosen if host_order is None else host_order[chosen]]
         dense = rows.toarray() if scipy.sparse.issparse(rows) else rows
-        return to_device(np.ascontiguousarray(dense, dtype=self.dtype), self.device)
+        return np.ascontiguousarray(dense, dtype=self.dtype)
 
 
 def place_rows(array: Any, device: Device, dtype: Any) -> ResidentRows | StreamedRows:
@@ -127,8 +148,19 @@ class TrainingRows:
         ZeroDivisionError
             When all weights are zero: their mean is none.
         """
+        return self._beside(self._x.take(self._order, chosen, self._host_order), chosen)
+
+    def batches(self, size: int) -> Iterator[tuple[Array, Array, Array | None, float]]:
+        """Return :meth:`take` of one batch after the other; streamed inputs come one ahead."""
+        slices = list(gen_batches(self.count, size))
+        inputs = self._x.batches(slices, self._order, self._host_order)
+        for chosen in slices:
+            yield self._beside(next(inputs), chosen)
+
+    def _beside(self, x: Array, chosen: slice) -> tuple[Array, Array, Array | None, float]:
+        """Return inputs with the targets, weights and sum of weights of their places."""
         parts = self._order, chosen, self._host_order
-        x, y = self._x.take(*parts), self._y.take(*parts)
+        y = self._y.take(*parts)
         if self._weight is None or self._host_weight is None:
             return x, y, None, float(chosen.stop - chosen.start)
         rows = chosen if self._host_order is None else self._host_order[chosen]

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils import gen_batches
 
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.transfer import to_host
@@ -45,12 +44,11 @@ class PenalizedNetwork:
         The first group of the optimizer holds the penalized weights.
         """
         total: Array = 0.0
-        for chosen in gen_batches(rows.count, batch_size):
-            x, target, weight, mass = rows.take(chosen)
+        for x, target, weight, mass in rows.batches(batch_size):
             with as_one_call(x):
                 optimizer.zero_grad()
                 loss = self.loss_and_gradients(x, target, weight, mass)
                 optimizer.param_groups[0]["weight_decay"] = self.alpha / mass
                 optimizer.step()
-            total = total + loss.astype(np.float64) * (chosen.stop - chosen.start)
+            total = total + loss.astype(np.float64) * x.shape[0]
         return float(to_host(total)) / rows.count

@@ -20,8 +20,14 @@ def loops(name: str) -> Any:
 
 def is_plain(*specs: Any) -> bool:
     """Tell whether arrays are what the loops are compiled for: float32, in C order, not empty."""
-    return HAS_NUMBA and all(
-        spec.dtype == np.float32 and spec.dtype.isnative and spec.is_contiguous
-        and 0 not in spec.shape
-        for spec in specs
-    )  # fmt: skip
+    return HAS_NUMBA and all(_is_plain(spec, np.float32) for spec in specs)
+
+
+def is_plain_float(*specs: Any) -> bool:
+    """Tell the same for loops that are compiled for float32 and for float64, one in a call."""
+    return is_plain(*specs) or (HAS_NUMBA and all(_is_plain(spec, np.float64) for spec in specs))
+
+
+def _is_plain(spec: Any, dtype: Any) -> bool:
+    is_of_dtype = spec.dtype == dtype and spec.dtype.isnative
+    return bool(is_of_dtype and spec.is_contiguous and 0 not in spec.shape)

@@ -14,3 +14,14 @@ def adam(data, grad, exp_avg, exp_avg_sq, beta1, share1, beta2, share2, step_siz
         square = exp_avg_sq[i] * beta2 + g * g * share2
         exp_avg[i], exp_avg_sq[i] = mean, square
         data[i] -= mean / (math.sqrt(square) * correction + eps) * step_size
+
+
+@njit(error_model="numpy", nogil=True, cache=True)
+def coupled_adam(data, grad, exp_avg, exp_avg_sq, decay, beta1, share1, beta2, share2, size, eps):
+    """One step of Adam with a penalty and ``eps`` beside the uncorrected root, in place."""
+    for i in range(data.size):
+        g = grad[i] + data[i] * decay
+        mean = exp_avg[i] * beta1 + g * share1
+        square = exp_avg_sq[i] * beta2 + g * g * share2
+        exp_avg[i], exp_avg_sq[i] = mean, square
+        data[i] -= mean / (math.sqrt(square) + eps) * size

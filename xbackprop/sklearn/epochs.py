@@ -1,0 +1,40 @@
+"""Batches of host data on a device, in a new order for each epoch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sklearn.utils import gen_batches
+
+from xbackprop.backend.device import Device
+from xbackprop.backend.transfer import to_device
+
+
+class Epochs:
+    """Batches on a device, in a new order each time they are gone through.
+
+    Parameters
+    ----------
+    x, y : ResidentRows or StreamedRows
+        Inputs and targets.
+    count, batch_size : int
+        Samples in all, and in a batch.
+    random : RandomState or None
+        Draws the order; None keeps that of the data.
+    device : Device
+        Where the batches lie.
+    """
+
+    def __init__(
+        self, x: Any, y: Any, count: int, batch_size: int, random: Any, device: Device
+    ) -> None:
+        self.x, self.y = x, y
+        self.count, self.batch_size = count, batch_size
+        self.random, self.device = random, device
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        host = None if self.random is None else self.random.permutation(self.count)
+        order = None if host is None else to_device(host, self.device)
+        slices = list(gen_batches(self.count, self.batch_size))
+        inputs = self.x.batches(slices, order, host)
+        for chosen in slices:
+            yield next(inputs), self.y.take(order, chosen, host)

@@ -373,7 +373,8 @@ class as_one_call:
                 if self._frame.updates and exception[0] is None:
                     commit_updates()
             finally:
-                _discard_updates(self._frame)
+                if self._frame.updates:
+                    _discard_updates(self._frame)
                 self._errstate.__exit__(*exception)
                 self._place.__exit__(*exception)
 

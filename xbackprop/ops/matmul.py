@@ -55,8 +55,11 @@ def product(first: Array, second: Array, *, half: Any = None, dtype: Any = None)
     -------
     array
     """
-    given = (first.dtype, second.dtype, half)
-    low = next((d for d in given if d is not None and is_half(d)), None)
+    low = None
+    for given in (first.dtype, second.dtype) if half is None else (first.dtype, second.dtype, half):
+        if is_half(given):
+            low = given
+            break
     if low is None:
         is_plain = first.ndim == second.ndim == 2
         return first.dot(second) if is_plain else get_array_module(first).matmul(first, second)

@@ -14,6 +14,7 @@ from xbackprop.backend.device import (
     set_device,
     use_device,
 )
+from xbackprop.backend.threads import get_num_threads, set_num_threads
 from xbackprop.backend.transfer import (
     TransferError,
     asarray,
@@ -48,6 +49,7 @@ __all__ = [
     "device_of",
     "explain_default_device",
     "get_array_module",
+    "get_num_threads",
     "interop",
     "load",
     "manual_seed",
@@ -57,6 +59,7 @@ __all__ = [
     "optim",
     "save",
     "set_device",
+    "set_num_threads",
     "set_precision",
     "testing",
     "to_device",

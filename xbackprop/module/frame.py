@@ -12,6 +12,7 @@ import numpy as np
 from xbackprop.backend.array_module import Array, get_array_module, is_array
 from xbackprop.backend.device import CPU, Device, device_of
 from xbackprop.backend.fork import LockHolder
+from xbackprop.backend.threads import threads_of_call
 from xbackprop.module.parameter import Parameter, clock
 
 if TYPE_CHECKING:
@@ -328,15 +329,15 @@ def _native(value: Any) -> Any:
     return value.astype(value.dtype.newbyteorder("=")) if is_foreign else value
 
 
-_ON_HOST: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-
-
 def _place(values: tuple[Any, ...]) -> contextlib.AbstractContextManager[Any]:
-    """Make the device of a call's first array current, so that work is allocated where it lives."""
+    """Make the device of a call's first array current, so that work is allocated where it lives.
+
+    On the CPU, let products use the threads that were chosen.
+    """
     if values and type(values[0]) is np.ndarray:  # first of all the common case
-        return _ON_HOST
+        return threads_of_call()
     device = _device_of_call(values)
-    return _ON_HOST if device is CPU else device.activate()
+    return threads_of_call() if device is CPU else device.activate()
 
 
 class as_one_call:

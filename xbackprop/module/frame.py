@@ -56,9 +56,11 @@ class Frame:
         Backwards leave ``saved`` usable.
     is_quiet : bool
         Floating-point warnings are off and the device is set: see :func:`as_one_call`.
+    shard : tuple of int, or None
+        Where the samples are a part of the batch: the number of the first, and how many they are.
     """
 
-    __slots__ = ("inference", "is_quiet", "keep", "stack", "updates")
+    __slots__ = ("inference", "is_quiet", "keep", "shard", "stack", "updates")
 
     def __init__(self) -> None:
         self.stack: list[Module] = []
@@ -66,6 +68,7 @@ class Frame:
         self.inference = False
         self.keep = False
         self.is_quiet = False
+        self.shard: tuple[int, int] | None = None
 
 
 class _Local(threading.local):
@@ -235,6 +238,22 @@ def inference() -> contextlib.AbstractContextManager[None]:
 def saving() -> contextlib.AbstractContextManager[None]:
     """Let forwards save again inside a backward that runs them anew."""
     return _setting(inference=False)
+
+
+@contextlib.contextmanager
+def as_shard(first: int, samples: int, updates: Updates) -> Iterator[Updates]:
+    """Run forwards and backwards on some samples of a batch, inside another thread's one call.
+
+    Parameters
+    ----------
+    first, samples : int
+        Number of the first sample in the batch, and how many there are.
+    updates : dict
+        What the call has changed so far, in the form of :attr:`Frame.updates`; this block's changes
+        are added to it and not committed.
+    """
+    with _setting(is_quiet=True, updates=updates, shard=(first, samples)):
+        yield updates
 
 
 @contextlib.contextmanager

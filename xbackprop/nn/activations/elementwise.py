@@ -15,6 +15,8 @@ class Elementwise(Module):
     backward op with the gradient and what the forward op saved.
     """
 
+    samples_apart = True
+
     forward_op: ClassVar[Op]
     backward_op: ClassVar[Op]
     options: ClassVar[tuple[str, ...]] = ()

@@ -81,11 +81,13 @@ def sharded_forward_backward(
 
     Parameters
     ----------
-    model, loss_fn, x, y, grad_output
+    model, loss_fn, x, y
         As for :func:`xbackprop.training.gradients.forward_backward`.
     shards : int
         How many; fewer where the batch has fewer samples. A batch with a shard whose labels are all
         ignored is not cut, nor is any under observers.
+    grad_output : callable or None
+        As there, of the whole batch's loss.
 
     Returns
     -------

@@ -26,6 +26,7 @@ from xbackprop.backend.transfer import (
 
 if TYPE_CHECKING:
     from xbackprop import data, interop, nn, observe, optim, testing
+    from xbackprop.backend.heap import reuse_memory
     from xbackprop.dispatch import op
     from xbackprop.initializers import manual_seed
     from xbackprop.module import Module, Parameter, set_precision
@@ -57,6 +58,7 @@ __all__ = [
     "observe",
     "op",
     "optim",
+    "reuse_memory",
     "save",
     "set_device",
     "set_num_threads",
@@ -86,6 +88,7 @@ _LAZY = {
     "manual_seed": "xbackprop.initializers:manual_seed",
     "observe": "xbackprop.observe",
     "op": "xbackprop.dispatch:op",
+    "reuse_memory": "xbackprop.backend.heap:reuse_memory",
     "save": "xbackprop.training:save",
     "set_precision": "xbackprop.module:set_precision",
     "use_references": "xbackprop.dispatch:use_references",

@@ -73,7 +73,7 @@ def test_a_step_is_recorded_op_by_op(xb_device):
     ]
     assert {r.device for r in p.records} == {str(xb_device)}
     assert p.records[0].flops == 2 * 32 * 8 * 16
-    # x, weight, bias and output; the kernel says that the bias reads the output and writes it again.
+    # x, weight, bias, output; the kernel says that the bias reads the output and writes it again.
     outputs = 3 if xb_device.kind == "fake" else 1
     assert p.records[0].bytes == 4 * (32 * 8 + 8 * 16 + 16 + outputs * 32 * 16)
     has_time = xb_device.kind != "fake"

@@ -14,6 +14,7 @@ from xbackprop.backend.device import (
     set_device,
     use_device,
 )
+from xbackprop.backend.threads import get_num_threads, set_num_threads
 from xbackprop.backend.transfer import (
     TransferError,
     asarray,
@@ -25,6 +26,7 @@ from xbackprop.backend.transfer import (
 
 if TYPE_CHECKING:
     from xbackprop import data, interop, nn, observe, optim, testing
+    from xbackprop.backend.heap import reuse_memory
     from xbackprop.dispatch import op
     from xbackprop.initializers import manual_seed
     from xbackprop.module import Module, Parameter, set_precision
@@ -48,6 +50,7 @@ __all__ = [
     "device_of",
     "explain_default_device",
     "get_array_module",
+    "get_num_threads",
     "interop",
     "load",
     "manual_seed",
@@ -55,8 +58,10 @@ __all__ = [
     "observe",
     "op",
     "optim",
+    "reuse_memory",
     "save",
     "set_device",
+    "set_num_threads",
     "set_precision",
     "testing",
     "to_device",
@@ -83,6 +88,7 @@ _LAZY = {
     "manual_seed": "xbackprop.initializers:manual_seed",
     "observe": "xbackprop.observe",
     "op": "xbackprop.dispatch:op",
+    "reuse_memory": "xbackprop.backend.heap:reuse_memory",
     "save": "xbackprop.training:save",
     "set_precision": "xbackprop.module:set_precision",
     "use_references": "xbackprop.dispatch:use_references",

@@ -95,6 +95,7 @@ _references_only: ContextVar[bool] = ContextVar("xbackprop_references_only", def
 _observing: list[None] = []
 _loaded_kernels: set[str] = set()
 _registry: dict[str, "Op"] = {}
+_ndarray = np.ndarray  # asked for in every call
 
 
 class Op:
@@ -133,27 +134,18 @@ class Op:
         """Run the kernel for the device of the arrays, or the reference."""
         # Most calls are the reference on NumPy arrays; they pay for nothing else. The gradient of a
         # loss starts as the number 1.0, so the second argument may tell as well.
-        if (
-            self._direct
-            and not _observing
-            and args
-            and (
-                (type(args[0]) is np.ndarray and args[0].size < self._kernels_from)
-                or (
-                    type(args[0]) is float
-                    and type(args[-1]) is np.ndarray
-                    and args[-1].size < self._kernels_from
-                )
-            )
-        ):
-            try:
-                result = self.reference(*args, **options) if options else self.reference(*args)
-            except TypeError:
-                find_device(self.name, args, options)  # explains a mix of host and device
-                raise
-            if self._make_saved is None:
-                return result
-            return result[0], self._make_saved(result[1])
+        if self._direct and not _observing and args:
+            first = args[0]
+            if type(first) is float:
+                first = args[-1]
+            if type(first) is _ndarray and first.size < self._kernels_from:
+                try:
+                    result = self.reference(*args, **options) if options else self.reference(*args)
+                except TypeError:
+                    find_device(self.name, args, options)  # explains a mix of host and device
+                    raise
+                make_saved = self._make_saved
+                return result if make_saved is None else (result[0], make_saved(result[1]))
         return self._dispatch(args, options)
 
     def kernel(

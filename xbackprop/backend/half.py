@@ -38,7 +38,8 @@ def half_dtype(name: str) -> np.dtype:
 
 def is_half(dtype: Any) -> bool:
     """Tell whether a dtype is float16 or bfloat16."""
-    return bool(dtype.itemsize == 2 and dtype.name in HALF_NAMES)
+    answer: bool = dtype.itemsize == 2 and dtype.name in HALF_NAMES  # asked in every product
+    return answer
 
 
 def is_float_dtype(dtype: Any) -> bool:

@@ -4,6 +4,7 @@ from xbackprop.module.base import Module
 from xbackprop.module.frame import (
     Saved,
     as_one_call,
+    as_shard,
     current_frame,
     describe_layer,
     inference,
@@ -14,7 +15,7 @@ from xbackprop.module.frame import (
     update_parameter,
 )
 from xbackprop.module.lazy import UninitializedParameter, create_parameter, read_parameter
-from xbackprop.module.parameter import Parameter
+from xbackprop.module.parameter import Parameter, collect_gradients
 from xbackprop.module.precision import precision_of, set_precision
 from xbackprop.module.updates import updates_stay_finite, withhold_updates
 
@@ -24,6 +25,8 @@ __all__ = [
     "Saved",
     "UninitializedParameter",
     "as_one_call",
+    "as_shard",
+    "collect_gradients",
     "create_parameter",
     "current_frame",
     "describe_layer",

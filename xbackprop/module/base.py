@@ -44,10 +44,14 @@ class Module:
         "rounded": it is given float32, and its result is rounded; but with children "half".
         "products": the same, and it reads its parameters in half. "half": it is given halves, and
         reads its parameters in half. "float32": it is given float32, and its result stays so.
+    samples_apart : bool
+        Whether all that is computed for a sample, an entry of the first axis, depends on no other
+        one, and draws are made sample by sample: what ``Trainer(shards=)`` asks.
     """
 
     training: bool = True
     in_half: ClassVar[str] = "rounded"
+    samples_apart: bool = False
     _precision: "Precision | TF32 | None" = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

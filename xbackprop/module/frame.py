@@ -12,6 +12,7 @@ import numpy as np
 from xbackprop.backend.array_module import Array, get_array_module, is_array
 from xbackprop.backend.device import CPU, Device, device_of
 from xbackprop.backend.fork import LockHolder
+from xbackprop.backend.threads import threads_of_call
 from xbackprop.module.parameter import Parameter, clock
 
 if TYPE_CHECKING:
@@ -55,9 +56,11 @@ class Frame:
         Backwards leave ``saved`` usable.
     is_quiet : bool
         Floating-point warnings are off and the device is set: see :func:`as_one_call`.
+    shard : tuple of int, or None
+        Where the samples are a part of the batch: the number of the first, and how many they are.
     """
 
-    __slots__ = ("inference", "is_quiet", "keep", "stack", "updates")
+    __slots__ = ("inference", "is_quiet", "keep", "shard", "stack", "updates")
 
     def __init__(self) -> None:
         self.stack: list[Module] = []
@@ -65,6 +68,7 @@ class Frame:
         self.inference = False
         self.keep = False
         self.is_quiet = False
+        self.shard: tuple[int, int] | None = None
 
 
 class _Local(threading.local):
@@ -237,6 +241,22 @@ def saving() -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
+def as_shard(first: int, samples: int, updates: Updates) -> Iterator[Updates]:
+    """Run forwards and backwards on some samples of a batch, inside another thread's one call.
+
+    Parameters
+    ----------
+    first, samples : int
+        Number of the first sample in the batch, and how many there are.
+    updates : dict
+        What the call has changed so far, in the form of :attr:`Frame.updates`; this block's changes
+        are added to it and not committed.
+    """
+    with _setting(is_quiet=True, updates=updates, shard=(first, samples)):
+        yield updates
+
+
+@contextlib.contextmanager
 def replay(state: Updates, values: list[tuple[Parameter, Array]]) -> Iterator[None]:
     """Run forwards as they ran at an earlier state, and discard what they would update.
 
@@ -328,15 +348,15 @@ def _native(value: Any) -> Any:
     return value.astype(value.dtype.newbyteorder("=")) if is_foreign else value
 
 
-_ON_HOST: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-
-
 def _place(values: tuple[Any, ...]) -> contextlib.AbstractContextManager[Any]:
-    """Make the device of a call's first array current, so that work is allocated where it lives."""
+    """Make the device of a call's first array current, so that work is allocated where it lives.
+
+    On the CPU, let products use the threads that were chosen.
+    """
     if values and type(values[0]) is np.ndarray:  # first of all the common case
-        return _ON_HOST
+        return threads_of_call()
     device = _device_of_call(values)
-    return _ON_HOST if device is CPU else device.activate()
+    return threads_of_call() if device is CPU else device.activate()
 
 
 class as_one_call:
@@ -373,7 +393,8 @@ class as_one_call:
                 if self._frame.updates and exception[0] is None:
                     commit_updates()
             finally:
-                _discard_updates(self._frame)
+                if self._frame.updates:
+                    _discard_updates(self._frame)
                 self._errstate.__exit__(*exception)
                 self._place.__exit__(*exception)
 

@@ -1,5 +1,8 @@
 """A trainable array: its storage, its gradient, and the version that catches stale backwards."""
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,6 +37,30 @@ class Clock:
 
 
 clock = Clock()
+
+
+class _Collected(threading.local):
+    grads: "dict[Parameter, Array] | None" = None
+
+
+_collected = _Collected()
+_collecting: list[None] = []  # one entry for each block open in any thread; empty costs nothing
+
+
+@contextlib.contextmanager
+def collect_gradients() -> "Iterator[dict[Parameter, Array]]":
+    """Let the backwards of this thread leave the parameters alone, and collect what they would add.
+
+    So several threads can go backward through one model, each with a shard of the batch.
+    """
+    grads: dict[Parameter, Array] = {}
+    before, _collected.grads = _collected.grads, grads
+    _collecting.append(None)
+    try:
+        yield grads
+    finally:
+        _collecting.pop()
+        _collected.grads = before
 
 
 class Parameter:
@@ -153,6 +180,9 @@ class Parameter:
             if self.compute_dtype is None or grad.dtype != self.compute_dtype:
                 raise TypeError(f"gradient is {grad.dtype}, the parameter {self._data.dtype}")
             grad = grad.astype(self._data.dtype)
+        if _collecting and (grads := _collected.grads) is not None:
+            grads[self] = grads[self] + grad if self in grads else grad
+            return
         if self.has_grad:
             self._grad += grad
         else:

@@ -91,6 +91,8 @@ def _alpha_scale(p: float) -> float:
 class _Dropout(RandomLayer):
     """What all dropouts share: they differ in the pair of ops and in the shape of the mask."""
 
+    samples_apart = True
+
     forward_op: ClassVar[Op] = dropout_forward
     backward_op: ClassVar[Op] = dropout_backward
 

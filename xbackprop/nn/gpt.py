@@ -58,6 +58,8 @@ class CausalSelfAttention(Module):
     Vaswani et al., "Attention is all you need", NeurIPS 2017, section 3.2.
     """
 
+    samples_apart = True
+
     def __init__(
         self,
         embed_dim: int,
@@ -147,6 +149,8 @@ class GPTBlock(Module):
     ----------
     Radford et al., "Language models are unsupervised multitask learners", 2019, section 2.3.
     """
+
+    samples_apart = True
 
     def __init__(
         self,
@@ -254,6 +258,8 @@ class GPT(Module):
     >>> model(xb.asarray([[1, 2, 3]])).shape
     (1, 3, 65)
     """
+
+    samples_apart = True
 
     def __init__(
         self,

@@ -139,6 +139,7 @@ class Linear(Module):
     """
 
     in_half = "half"
+    samples_apart = True
 
     def __init__(
         self,
@@ -215,6 +216,7 @@ class Identity(Module):
     """
 
     in_half = "half"
+    samples_apart = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.__dict__["_constructor_arguments"] = ((), {})

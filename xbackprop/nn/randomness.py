@@ -1,5 +1,6 @@
 """Layers that draw random bits: who owns the key and the counter."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.backend.device import Device, device_of
 from xbackprop.backend.half import is_half
 from xbackprop.initializers import RandomSource, as_generator, initial
-from xbackprop.module import Module, describe_layer
+from xbackprop.module import Module, current_frame, describe_layer
 from xbackprop.ops.random_bits import new_state, next_call, random_bits, random_kept
 
 
@@ -46,7 +47,7 @@ class RandomLayer(Module):
 
     def draw_bits(self, shape: tuple[int, ...]) -> Array:
         """Return 32 fresh random bits per element; the counter moves when the call succeeds."""
-        return random_bits(self._count_call(), shape)
+        return random_bits(self._count_call(), shape, _offset_of(shape))
 
     def draw_kept(self, shape: tuple[int, ...], p: float) -> tuple[Array, float]:
         """Draw what dropout keeps, each element with probability ``1 - p``.
@@ -57,10 +58,20 @@ class RandomLayer(Module):
         state = self._count_call()
         if p == 1.0:
             return get_array_module(state).zeros(shape, dtype=bool), 0.0
-        return random_kept(state, shape, min(round(p * 2.0**32), 2**32 - 1)), p
+        silenced_below = min(round(p * 2.0**32), 2**32 - 1)
+        return random_kept(state, shape, silenced_below, _offset_of(shape)), p
 
     def _count_call(self) -> Array:
         """Return the state to draw from; the next call has another."""
         state = self.read_buffer("random_state")
         self.update_buffer("random_state", next_call(state))
         return state
+
+
+def _offset_of(shape: tuple[int, ...]) -> int:
+    """Return where in the whole batch's draw this one begins, whose first axis is the batch."""
+    shard = current_frame().shard
+    if shard is None or not shard[0]:
+        return 0
+    first, samples = shard
+    return first * (math.prod(shape) // samples)

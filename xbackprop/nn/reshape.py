@@ -23,6 +23,11 @@ class Flatten(Module):
         self.start_dim = start_dim
         self.end_dim = end_dim
 
+    @property
+    def samples_apart(self) -> bool:
+        """Whether the batch axis stays, whatever the other axes are."""
+        return self.start_dim >= 1
+
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Reshape; the data stay where they are."""
         if not hasattr(x, "dtype"):

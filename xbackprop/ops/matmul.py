@@ -82,8 +82,11 @@ def mixed_product(first: Array, second: Array, *, half: Any = None, dtype: Any =
     -------
     array
     """
-    given = (first.dtype, second.dtype, half)
-    low = next((d for d in given if d is not None and is_half(d)), None)
+    low = None
+    for given in (first.dtype, second.dtype) if half is None else (first.dtype, second.dtype, half):
+        if is_half(given):
+            low = given
+            break
     if low is None:
         return product(first, second)
     if dtype is None:

@@ -13,6 +13,7 @@ from xbackprop.training.gradients import forward_backward
 from xbackprop.training.memory import Attempt, within_memory
 from xbackprop.training.recorded import RecordedStep
 from xbackprop.training.scaling import GradScaler
+from xbackprop.training.sharding import check_shards, sharded_forward_backward
 
 ON_NAN = ("raise", "skip", "stop")
 _DEVICE_LOOKS_EVERY = 100  # steps; each look waits for the device
@@ -55,6 +56,8 @@ class Stepper:
         Looks at every update.
     scaler : GradScaler or None
         Scales the loss's gradient.
+    shards : int
+        See :class:`xbackprop.Trainer`.
 
     Attributes
     ----------
@@ -82,6 +85,7 @@ class Stepper:
         scheduler: Any = None,
         watcher: UpdateWatcher | None = None,
         scaler: GradScaler | None = None,
+        shards: int = 1,
     ) -> None:
         for name, number in (
             ("check_every", 1 if check_every is None else check_every),
@@ -91,6 +95,10 @@ class Stepper:
                 raise ValueError(f"Trainer expects {name} >= 1; got {number}")
         if on_nan not in ON_NAN:
             raise ValueError(f"Trainer expects on_nan to be one of {ON_NAN}; got {on_nan!r}")
+        check_shards(model, loss_fn, shards)
+        if shards > 1 and watcher is not None:
+            raise NotImplementedError(f"Trainer(shards={shards}) with a watcher")
+        self.shards = shards
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer = optimizer
@@ -162,7 +170,7 @@ class Stepper:
         scale = None if self.scaler is None else self.scaler.grad_output
         # The update is silent too.
         with as_one_call(*(x if isinstance(x, tuple) else (x,))), self._watched():
-            loss, output = forward_backward(self.model, self.loss_fn, x, y, scale)
+            loss, output = self._forward_backward(x, y, scale)
             self._update(judged(loss))
         return loss, output
 
@@ -171,6 +179,11 @@ class Stepper:
         if self.watcher is None:
             return contextlib.nullcontext()
         return self.watcher.watch_batch(self.steps + 1)
+
+    def _forward_backward(self, x: Any, y: Any, factor: Any) -> tuple[Array, Array]:
+        if self.shards == 1:
+            return forward_backward(self.model, self.loss_fn, x, y, factor)
+        return sharded_forward_backward(self.model, self.loss_fn, x, y, self.shards, factor)
 
     def _describe(self, inputs: tuple[Any, ...], calls: int, batches: int) -> Attempt:
         """Tell of a step that ran out of memory; with accumulation also what became of its group.
@@ -249,7 +262,7 @@ class Stepper:
 
         before = self.group.batches
         try:
-            loss, output = forward_backward(self.model, self.loss_fn, x, y, factor)
+            loss, output = self._forward_backward(x, y, factor)
         except BaseException:
             if self.group.batches != before:  # in the backward: its gradients may be half added
                 self.group.reset()

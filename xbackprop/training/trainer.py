@@ -75,6 +75,13 @@ class Trainer:
         gradients overflow is skipped, counted in ``skipped_steps``, and tried with a smaller scale
         on the next batch. ``on_nan`` is then about losses that are not finite, and about gradients
         that are not at a scale of 1.
+    shards : int, default 1
+        Into how many parts each batch is cut along its first axis, on the CPU; they run forward and
+        backward in threads, with BLAS at one thread each (:func:`xbackprop.set_num_threads` says
+        how many run at once). Gradients are added in the order of the parts: the same number of
+        shards gives the same bits, and another one the same numbers to rounding. Layers and losses
+        not known to treat each sample on its own are refused by name, and devices. Needs
+        threadpoolctl (extra ``fast``).
 
     Attributes
     ----------
@@ -118,6 +125,7 @@ class Trainer:
         graph: bool = False,
         watcher: UpdateWatcher | None = None,
         precision: str | None = None,
+        shards: int = 1,
     ) -> None:
         if getattr(loss_fn, "reduction", "mean") == "none":
             raise ValueError(
@@ -150,6 +158,7 @@ class Trainer:
             graph=graph,
             watcher=watcher,
             scaler=self.scaler,
+            shards=shards,
         )
         self.door = Door(model, loss_fn)
         self.model = model

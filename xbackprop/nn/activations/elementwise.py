@@ -15,6 +15,8 @@ class Elementwise(Module):
     backward op with the gradient and what the forward op saved.
     """
 
+    samples_apart = True
+
     forward_op: ClassVar[Op]
     backward_op: ClassVar[Op]
     options: ClassVar[tuple[str, ...]] = ()
@@ -22,7 +24,8 @@ class Elementwise(Module):
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Apply the function to every element."""
         check_float(self, x)
-        return self.forward_op(x, *[getattr(self, name) for name in self.options])
+        options = self.options
+        return self.forward_op(x, *[getattr(self, name) for name in options] if options else ())
 
     def backward(self, grad_output: Array, saved: Any, *, input_grad: bool = True) -> Array | None:
         """Multiply by the derivative of the function."""

@@ -183,6 +183,8 @@ class GELU(Module):
     Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", 2016, section 2.
     """
 
+    samples_apart = True
+
     def __init__(self, approximate: str = "none") -> None:
         if approximate not in ("none", "tanh"):
             raise ValueError(f"GELU expects approximate 'none' or 'tanh'; got {approximate!r}")

@@ -26,6 +26,8 @@ class Residual(Module):
     He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016.
     """
 
+    samples_apart = True
+
     def __init__(self, module: Module) -> None:
         self.module = module
 

@@ -36,6 +36,8 @@ class ModuleList(ModuleSequence):
     )
     """
 
+    samples_apart = True
+
     def __init__(
         self, modules: Iterable[Module] | None = None, *, rng: RandomSource = None
     ) -> None:

@@ -25,6 +25,8 @@ class Recompute(Module):
     Chen, Xu, Zhang, Guestrin, "Training deep nets with sublinear memory cost", 2016.
     """
 
+    samples_apart = True
+
     def __init__(self, module: Module) -> None:
         self.module = module
 

@@ -36,6 +36,8 @@ class Sequential(ModuleSequence):
     )
     """
 
+    samples_apart = True
+
     def __init__(self, *layers: Module | dict[str, Module], rng: RandomSource = None) -> None:
         named: dict[str, Any]
         if len(layers) == 1 and isinstance(layers[0], dict):

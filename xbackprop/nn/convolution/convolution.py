@@ -170,6 +170,8 @@ def convolution_backward(
 class _Convolution(KernelLayer):
     """A convolution; a subclass says over how many axes."""
 
+    samples_apart = True
+
     def __init__(
         self,
         in_channels: int,

@@ -147,6 +147,11 @@ class Embedding(Table):
         )
         self.weight.requires_grad = not _freeze
 
+    @property
+    def samples_apart(self) -> bool:
+        """Whether neither values nor gradients depend on which other indices there are."""
+        return self.max_norm is None and not self.scale_grad_by_freq
+
     @classmethod
     def from_pretrained(
         cls,

@@ -167,6 +167,8 @@ class BCEWithLogitsLoss(Loss):
     ``dLoss/dx = s(x) - y`` with ``s`` the sigmoid: the ``(y_hat - y)`` of the squared error.
     """
 
+    samples_apart = True
+
     def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
         super().__init__(reduction)
         for name, values in (("weight", weight), ("pos_weight", pos_weight)):

@@ -212,6 +212,8 @@ class CrossEntropyLoss(Loss):
     Szegedy et al., "Rethinking the Inception architecture", CVPR 2016 (label smoothing).
     """
 
+    samples_apart = True
+
     def __init__(
         self,
         weight: Any = None,

@@ -55,6 +55,8 @@ class MSELoss(Loss):
     ``dLoss/dy_hat = 2 (y_hat - y) / n``. Shapes must be equal; nothing is broadcast.
     """
 
+    samples_apart = True
+
     def forward(self, output: Array, target: Array) -> tuple[Array, Any]:
         """Compare ``output`` with ``target`` of the same shape and dtype."""
         target = check_pair(self, output, target)
@@ -80,6 +82,7 @@ class HalfSquaredError(Module):
     """
 
     in_half = "float32"
+    samples_apart = True
 
     def forward(self, output: Array, target: Array) -> tuple[Array, Any]:
         """Compare ``output`` with ``target`` of the same shape and dtype."""

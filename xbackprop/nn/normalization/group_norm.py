@@ -47,6 +47,8 @@ class GroupNorm(Normalization):
     Wu, He, "Group normalization", ECCV 2018, section 3.
     """
 
+    samples_apart = True
+
     def __init__(
         self,
         num_groups: int,

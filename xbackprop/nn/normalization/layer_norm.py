@@ -73,6 +73,8 @@ class LayerNorm(Normalization):
     Ba, Kiros, Hinton, "Layer normalization", 2016, section 3.
     """
 
+    samples_apart = True
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],

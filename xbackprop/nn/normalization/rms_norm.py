@@ -115,6 +115,8 @@ class RMSNorm(Normalization):
     Zhang, Sennrich, "Root mean square layer normalization", NeurIPS 2019, equation 4.
     """
 
+    samples_apart = True
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],

@@ -110,6 +110,8 @@ def divisor(
 class _AvgPool(Module):
     """What average pooling of one to three axes shares."""
 
+    samples_apart = True
+
     spatial_axes: ClassVar[int]
     divisor_override: int | None = None
 
@@ -155,6 +157,8 @@ class _AvgPool(Module):
 
 class _AvgPoolOfImages(_AvgPool):
     """Average pooling whose divisor may be given."""
+
+    samples_apart = True
 
     def __init__(
         self,

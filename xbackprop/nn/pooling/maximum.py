@@ -81,6 +81,8 @@ def _positions(xp: Any, spatial: tuple[int, ...]) -> Array:
 class _MaxPool(Module):
     """What max pooling of one to three axes shares."""
 
+    samples_apart = True
+
     spatial_axes: ClassVar[int]
 
     def __init__(

@@ -5,6 +5,7 @@ from typing import Any, Self
 from xbackprop.initializers import RandomSource
 from xbackprop.module import Module, current_frame
 from xbackprop.nn.containers.sequence import ModuleSequence, has_parameters
+from xbackprop.nn.fusion import backward_layer, forward_in_pairs, may_fuse
 
 
 class Sequential(ModuleSequence):
@@ -107,6 +108,8 @@ def forward_through(layers: tuple[Module, ...], x: Any) -> tuple[Any, list[Any]]
     saved : list
         What each saved.
     """
+    if may_fuse(x):
+        return forward_in_pairs(layers, x)
     saved = []
     for layer in layers:
         x, layer_saved = layer.forward(x)
@@ -139,5 +142,5 @@ def backward_through(
         saved = list(saved)
     # pop lets go of each layer's activations as soon as its backward has used them.
     for layer in layers[:0:-1]:
-        grad_output = layer.backward(grad_output, saved.pop())
-    return layers[0].backward(grad_output, saved.pop(), input_grad=input_grad)
+        grad_output = backward_layer(layer, grad_output, saved.pop(), True)
+    return backward_layer(layers[0], grad_output, saved.pop(), input_grad)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_layers import evaluate
 
 import xbackprop as xb
 from xbackprop.dispatch import Op
@@ -187,3 +188,18 @@ def test_saved_is_consumed_or_kept_and_a_shared_layer_adds_twice(
         unfused(monkeypatch)
     assert results[0] == results[1]
     assert len(fused) == 6
+
+
+@pytest.mark.parametrize("pair", [fusion.BIAS_RELU, fusion.BIAS_GELU_TANH])
+def test_formulas_are_what_the_ops_compute(pair: fusion.OpPair) -> None:
+    rng = np.random.default_rng(0)
+    x, bias, grad = (rng.standard_normal(shape) for shape in ((3, 2, 5), (5,), (3, 2, 5)))
+    output, saved = pair.forward(x, bias)
+    assert pair.forward.formula is not None
+    shown = evaluate(pair.forward.formula, {"x": x, "bias": bias})
+    np.testing.assert_allclose(output, shown["output"], rtol=1e-12)
+    results = pair.backward(grad, *saved)
+    assert pair.backward.formula is not None
+    shown = evaluate(pair.backward.formula, {"grad_output": grad, **saved._asdict()})
+    for got, want in zip(results, shown.values(), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)

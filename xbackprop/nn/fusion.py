@@ -30,7 +30,7 @@ def bias_relu_forward(x: Array, bias: Array) -> tuple[Array, Any]:
 
 @op(
     formula="grad_input = where(output > 0, grad_output, 0); "
-    "grad_bias = grad_input.reshape(-1, output.shape[-1]).sum(0)"
+    "grad_bias = where(output > 0, grad_output, 0).reshape(-1, output.shape[-1]).sum(0)"
 )
 def bias_relu_backward(
     grad_output: Array, output: Array, bias_grad: bool = True
@@ -52,12 +52,16 @@ def bias_gelu_tanh_forward(x: Array, bias: Array) -> tuple[Array, Any]:
     return output.astype(x.dtype, copy=False), (x, bias)
 
 
-@op(
-    formula="grad_input = grad_output "
-    "* (1 + tanh(sqrt(2 / pi) * (x + bias + 0.044715 * (x + bias) ** 3)) "
+_GELU_GRADIENT = (
+    "grad_output * (1 + tanh(sqrt(2 / pi) * (x + bias + 0.044715 * (x + bias) ** 3)) "
     "+ (x + bias) / cosh(sqrt(2 / pi) * (x + bias + 0.044715 * (x + bias) ** 3)) ** 2 "
-    "* sqrt(2 / pi) * (1 + 3 * 0.044715 * (x + bias) ** 2)) / 2; "
-    "grad_bias = grad_input.reshape(-1, x.shape[-1]).sum(0)"
+    "* sqrt(2 / pi) * (1 + 3 * 0.044715 * (x + bias) ** 2)) / 2"
+)
+
+
+@op(
+    formula=f"grad_input = {_GELU_GRADIENT}; "
+    f"grad_bias = ({_GELU_GRADIENT}).reshape(-1, x.shape[-1]).sum(0)"
 )
 def bias_gelu_tanh_backward(
     grad_output: Array, x: Array, bias: Array, bias_grad: bool = True

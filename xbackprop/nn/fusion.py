@@ -96,6 +96,10 @@ class FusedSaved(NamedTuple):
     content: Any
 
 
+class PairedSaved(list[Any]):
+    """What layers saved that may have run in pairs."""
+
+
 IN_PAIR: Any = object()  # what the second layer of a pair saved
 BIAS_RELU = OpPair(bias_relu_forward, bias_relu_backward)
 BIAS_GELU_TANH = OpPair(bias_gelu_tanh_forward, bias_gelu_tanh_backward)
@@ -153,7 +157,7 @@ def _is_replaced(layer: Module) -> bool:
     return "forward" in vars(layer) or "backward" in vars(layer)
 
 
-def forward_in_pairs(layers: tuple[Module, ...], x: Any) -> tuple[Any, list[Any]]:
+def forward_in_pairs(layers: tuple[Module, ...], x: Any) -> tuple[Any, PairedSaved]:
     """Pass ``x`` through layers, two at once where they are a pair.
 
     Parameters
@@ -170,7 +174,7 @@ def forward_in_pairs(layers: tuple[Module, ...], x: Any) -> tuple[Any, list[Any]
     saved : list
         What each saved; of a pair the first for both, beside :data:`IN_PAIR`.
     """
-    saved: list[Any] = []
+    saved = PairedSaved()
     while len(saved) < len(layers):
         position = len(saved)
         pair = find_pair(layers[position : position + 2], x)
@@ -183,13 +187,18 @@ def forward_in_pairs(layers: tuple[Module, ...], x: Any) -> tuple[Any, list[Any]
     return x, saved
 
 
-def backward_layer(layer: Module, grad_output: Any, saved: Any, input_grad: bool) -> Any:
-    """Run the backward of a layer, or of the pair that it begins, by what it saved."""
-    if saved is IN_PAIR:
-        return grad_output
-    if saved.__class__ is FusedSaved:
-        return backward_pair(layer, grad_output, saved, input_grad)
-    return layer.backward(grad_output, saved, input_grad=input_grad)
+def backward_in_pairs(
+    layers: tuple[Module, ...], grad_output: Any, saved: PairedSaved, input_grad: bool
+) -> Any:
+    """Pass a gradient back through what :func:`forward_in_pairs` ran; empties ``saved``."""
+    for position in range(len(layers) - 1, -1, -1):
+        layer, layer_saved = layers[position], saved.pop()
+        is_wanted = input_grad or position > 0
+        if layer_saved.__class__ is FusedSaved:
+            grad_output = backward_pair(layer, grad_output, layer_saved, is_wanted)
+        elif layer_saved is not IN_PAIR:
+            grad_output = layer.backward(grad_output, layer_saved, input_grad=is_wanted)
+    return grad_output
 
 
 def forward_pair(pair: OpPair, linear: Any, x: Array) -> tuple[Array, FusedSaved | None]:

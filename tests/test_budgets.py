@@ -67,13 +67,13 @@ class Step:
 
 STEPS = {
     "mlp": Step(mlp, CrossEntropyLoss, lambda p: xb.optim.SGD(p, lr=0.1, momentum=0.9),
-                (16, 20), (16,), 34, 65200),
+                (16, 20), (16,), 32, 63152),
     "cnn": Step(cnn, CrossEntropyLoss, lambda p: xb.optim.Adam(p, lr=1e-3),
                 (8, 1, 8, 8), (8,), 114, 55000),
     "lstm": Step(LastState, CrossEntropyLoss, lambda p: xb.optim.Adam(p, lr=1e-3),
                  (4, 5, 6), (4,), 232, 47768),
     "gpt": Step(gpt, TokenCrossEntropyLoss, lambda p: xb.optim.AdamW(p, lr=1e-3),
-                (2, 8), (2, 8), 316, 609808, is_integer=True),
+                (2, 8), (2, 8), 312, 585744, is_integer=True),
 }  # fmt: skip
 
 

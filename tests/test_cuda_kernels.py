@@ -29,6 +29,12 @@ from xbackprop.nn.activations.gates import (
     gelu_tanh_forward,
 )
 from xbackprop.nn.activations.rectifiers import relu_backward
+from xbackprop.nn.fusion import (
+    bias_gelu_tanh_backward,
+    bias_gelu_tanh_forward,
+    bias_relu_backward,
+    bias_relu_forward,
+)
 from xbackprop.nn.losses.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from xbackprop.nn.normalization.normalize import normalize_backward, normalize_forward
 from xbackprop.nn.normalization.rms_norm import rms_norm_backward, rms_norm_forward
@@ -590,6 +596,47 @@ def test_sum_rows(memory: Memory, shape: tuple[int, ...], dtype: str) -> None:
     np.testing.assert_allclose(totals, expected, rtol=1e-5, atol=1e-5)
 
 
+@every_dtype
+@pytest.mark.parametrize("shift", [0, 4])
+@pytest.mark.parametrize("shape", [(1, 1), (9, 40), (3, 2, 5), (129, 264), (13,), (200, 8)])
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [(bias_relu_forward, bias_relu_backward), (bias_gelu_tanh_forward, bias_gelu_tanh_backward)],
+)
+def test_bias_and_activation(
+    memory: Memory, forward: Op, backward: Op, shape: tuple[int, ...], shift: int, dtype: str
+) -> None:
+    """The references take halves too: they round where the kernels do."""
+    x, bias, grad = (numbers(s, dtype, seed, 2)
+                     for seed, s in enumerate((shape, shape[-1:], shape)))  # fmt: skip
+    ((output, saved), _) = run(memory, forward, x, bias, shift=shift)
+    with np.errstate(all="ignore"):
+        expected, expected_saved = forward.reference(x, bias)
+    compare([output, *saved], [expected, *expected_saved], dtype, 1)
+    for wanted in (True, False):
+        (grads, _) = run(memory, backward, grad, *expected_saved, wanted, shift=shift)
+        grad_input, grad_bias = backward.reference(grad, *expected_saved, wanted)
+        compare(grads[0], grad_input, dtype, 1)
+        assert (grads[1] is not None) is wanted
+        if wanted:
+            assert (grads[1].dtype, grads[1].shape) == (np.float32, bias.shape)
+            total = widened(grads[0]).reshape(-1, shape[-1]).sum(0)
+            np.testing.assert_allclose(grads[1], total, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(grads[1], grad_bias, rtol=TOLERANCE[dtype] * 8,
+                                       atol=TOLERANCE[dtype] * 8)  # fmt: skip
+
+
+@every_dtype
+def test_bias_and_activation_of_special_numbers(memory: Memory, dtype: str) -> None:
+    special = np.array([[math.nan, math.inf, -math.inf, -0.0]], running.DTYPES[dtype])
+    bias = np.zeros(4, running.DTYPES[dtype])
+    ((output, _), _) = run(memory, bias_relu_forward, special, bias)
+    np.testing.assert_array_equal(widened(output), [[math.nan, math.inf, 0, 0]])
+    ((grad, grad_bias), _) = run(memory, bias_relu_backward, special, output)
+    np.testing.assert_array_equal(widened(grad), [[0, math.inf, 0, 0]])
+    np.testing.assert_array_equal(grad_bias, widened(grad)[0])
+
+
 # --- what is declared, and what is refused ------------------------------------------------
 
 
@@ -613,6 +660,11 @@ MOVED = [
     (rms_norm_backward, (ROWS_OF_8, ROWS_OF_8, ONE_EACH, None, (1,)), 128 + 128 + 16 + 128),
     (gelu_forward, (ROWS_OF_8,), 256),
     (relu_backward, (ROWS_OF_8, ROWS_OF_8), 384),
+    (bias_relu_forward, (ROWS_OF_8, spec(8)), 128 + 32 + 128),
+    (bias_relu_backward, (ROWS_OF_8, ROWS_OF_8), 3 * 128 + 32),
+    (bias_relu_backward, (ROWS_OF_8, ROWS_OF_8, False), 3 * 128),
+    (bias_gelu_tanh_backward, (spec(200, 8), spec(200, 8), spec(8)),
+     3 * 6400 + 32 + 2 * 2 * 32 + 32),
     (sum_rows, (ROWS_OF_8,), 128 + 32),
     (sum_rows, (spec(200, 8, dtype="float16"),), 3200 + 2 * 2 * 32 + 32),
     (sum_by_index, (ROWS_OF_8, LABELS, 3), 128 + 4 * 32 + 96),
@@ -648,6 +700,12 @@ REFUSED = [
     *((gelu_forward, (x,), {}) for x in (STRIDED, WIDE, EMPTY)),
     (relu_backward, (ROWS_OF_8, spec(8, 4)), {}),
     (relu_backward, (spec(4, 8, dtype="float16"), ROWS_OF_8), {}),
+    *((bias_relu_forward, (x, spec(8)), {}) for x in (STRIDED, WIDE, EMPTY, spec(8, 4), spec())),
+    (bias_relu_forward, (ROWS_OF_8, spec(8, dtype="float16")), {}),
+    (bias_relu_backward, (STRIDED, ROWS_OF_8), {}),
+    (bias_relu_backward, (spec(8), ROWS_OF_8), {}),
+    (bias_gelu_tanh_backward, (WIDE, ROWS_OF_8, spec(8)), {}),
+    (bias_gelu_tanh_backward, (ROWS_OF_8, ROWS_OF_8, spec(4)), {}),
     (sum_rows, (STRIDED,), {}),
     (sum_by_index, (ROWS_OF_8, spec(4, dtype="int32"), 3), {}),
     (sum_by_index, (ROWS_OF_8, LABELS, 0), {}),

@@ -2,9 +2,12 @@
 
 from typing import Any, Self
 
+import numpy as np
+
 from xbackprop.initializers import RandomSource
 from xbackprop.module import Module, current_frame
 from xbackprop.nn.containers.sequence import ModuleSequence, has_parameters
+from xbackprop.nn.fusion import PairedSaved, backward_in_pairs, forward_in_pairs, may_fuse
 
 
 class Sequential(ModuleSequence):
@@ -109,6 +112,8 @@ def forward_through(layers: tuple[Module, ...], x: Any) -> tuple[Any, list[Any]]
     saved : list
         What each saved.
     """
+    if type(x) is not np.ndarray and may_fuse(x):
+        return forward_in_pairs(layers, x)
     saved = []
     for layer in layers:
         x, layer_saved = layer.forward(x)
@@ -138,7 +143,9 @@ def backward_through(
         Of the first one's input.
     """
     if current_frame().keep:
-        saved = list(saved)
+        saved = type(saved)(saved)
+    if saved.__class__ is PairedSaved:
+        return backward_in_pairs(layers, grad_output, saved, input_grad)
     # pop lets go of each layer's activations as soon as its backward has used them.
     for layer in layers[:0:-1]:
         grad_output = layer.backward(grad_output, saved.pop())

@@ -1,5 +1,5 @@
 """Kernels for the ops in :mod:`xbackprop.nn`, one module for each of theirs."""
 
-from xbackprop.kernels.cuda.nn import activations, linear, losses, normalization
+from xbackprop.kernels.cuda.nn import activations, fusion, linear, losses, normalization
 
-__all__ = ["activations", "linear", "losses", "normalization"]
+__all__ = ["activations", "fusion", "linear", "losses", "normalization"]

@@ -19,17 +19,24 @@ def trained(
     *,
     optimizer: str = "Adam",
     loss: str = "CrossEntropyLoss",
+    reuse: bool = False,
+    shards: int = 0,
     **options: Any,
 ) -> Callable[[], Any]:
-    """Return a step as README writes it."""
+    """Return a step as README writes it; with ``reuse_memory``, or a trainer's over shards."""
     import xbackprop as xb
 
     _load_numba()
-
+    if reuse:
+        xb.reuse_memory()
     network = make_network(xb)
     network.load_state_dict(weights)
     updates = getattr(xb.optim, optimizer)(network.parameters(), **options)
-    compute = xb.value_and_grad(network, getattr(xb.nn, loss)())
+    loss_fn = getattr(xb.nn, loss)()
+    if shards:
+        trainer = xb.Trainer(network, loss_fn, updates, shards=shards)
+        return lambda: trainer.stepper.run(x, y)[0]
+    compute = xb.value_and_grad(network, loss_fn)
 
     def step() -> Any:
         updates.zero_grad()
@@ -47,7 +54,6 @@ def inferred(
     import xbackprop as xb
 
     _load_numba()
-
     network = make_network(xb)
     network.load_state_dict(weights)
     network.eval()

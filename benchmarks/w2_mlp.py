@@ -37,8 +37,8 @@ def jax_network(jax, weights, x):
     return x
 
 
-def ours():
-    return our_peer.trained(lambda xb: network(xb.nn), WEIGHTS, *samples(BATCH), lr=LR)
+def ours(**form):
+    return our_peer.trained(lambda xb: network(xb.nn), WEIGHTS, *samples(BATCH), lr=LR, **form)
 
 
 def pytorch(**form):
@@ -99,6 +99,7 @@ TRAINING = contest.Workload(
     title=f"W2: MLP 784-512-512-10, batch {BATCH}, cross-entropy, Adam",
     contestants={
         "xbackprop": ours,
+        "xbackprop, reuse_memory": lambda: ours(reuse=True),
         "PyTorch, default Adam": pytorch,
         "PyTorch, fused Adam": lambda: pytorch(fused=True),
         "PyTorch, compile": lambda: pytorch(compiled=True, fused=True),

@@ -54,6 +54,10 @@ def jax_network(jax, weights, x):
     return x @ weights["7.weight"].T + weights["7.bias"]
 
 
+def ours(**form):
+    return our_peer.trained(lambda xb: network(xb.nn), WEIGHTS, *samples(BATCH), lr=LR, **form)
+
+
 def pytorch(**form):
     return torch_peer.trained(
         lambda torch: network(torch.nn), WEIGHTS, *samples(BATCH), lr=LR, fused=True, **form
@@ -64,9 +68,9 @@ TRAINING = contest.Workload(
     name="w3_convnet",
     title=f"W3: convolutions 1-32-64 on 28x28 with pooling, batch {BATCH}, Adam",
     contestants={
-        "xbackprop": lambda: our_peer.trained(
-            lambda xb: network(xb.nn), WEIGHTS, *samples(BATCH), lr=LR
-        ),
+        "xbackprop": ours,
+        "xbackprop, reuse_memory": lambda: ours(reuse=True),
+        "xbackprop, shards": lambda: ours(shards=contest.threads(), reuse=True),
         "PyTorch, default layout": pytorch,
         "PyTorch, channels-last": lambda: pytorch(channels_last=True),
         "PyTorch, compile": lambda: pytorch(compiled=True),

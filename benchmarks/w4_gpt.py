@@ -112,6 +112,18 @@ def jax_network(jax, weights, x):
     return norm(y, "ln_f") @ weights["wte.weight"].T
 
 
+def ours(**form):
+    return our_peer.trained(
+        our_network,
+        WEIGHTS,
+        *samples(BATCH),
+        optimizer="AdamW",
+        loss="TokenCrossEntropyLoss",
+        lr=LR,
+        **form,
+    )
+
+
 def pytorch(**form):
     return torch_peer.trained(
         torch_network,
@@ -131,14 +143,9 @@ TRAINING = contest.Workload(
     name="w4_gpt",
     title=f"W4: GPT, {LAYERS} layers, width {WIDTH}, {CONTEXT} tokens, batch {BATCH}, AdamW",
     contestants={
-        "xbackprop": lambda: our_peer.trained(
-            our_network,
-            WEIGHTS,
-            *samples(BATCH),
-            optimizer="AdamW",
-            loss="TokenCrossEntropyLoss",
-            lr=LR,
-        ),
+        "xbackprop": ours,
+        "xbackprop, reuse_memory": lambda: ours(reuse=True),
+        "xbackprop, shards": lambda: ours(shards=contest.threads(), reuse=True),
         "PyTorch, eager": pytorch,
         "PyTorch, compile": lambda: pytorch(compiled=True),
         "JAX, jit": lambda: jax_peer.trained(

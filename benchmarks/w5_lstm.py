@@ -48,6 +48,10 @@ def our_network(xb):
     return Classifier()
 
 
+def ours(**form):
+    return our_peer.trained(our_network, WEIGHTS, *samples(BATCH), lr=LR, **form)
+
+
 def torch_network(torch):
     class Classifier(torch.nn.Module):
         def __init__(self):
@@ -83,7 +87,8 @@ TRAINING = contest.Workload(
     name="w5_lstm",
     title=f"W5: LSTM, hidden {HIDDEN}, {STEPS} steps, batch {BATCH}, Adam",
     contestants={
-        "xbackprop": lambda: our_peer.trained(our_network, WEIGHTS, *samples(BATCH), lr=LR),
+        "xbackprop": ours,
+        "xbackprop, reuse_memory": lambda: ours(reuse=True),
         "PyTorch, eager": lambda: torch_peer.trained(
             torch_network, WEIGHTS, *samples(BATCH), lr=LR, fused=True
         ),

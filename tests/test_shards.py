@@ -202,3 +202,20 @@ def test_other_precisions_and_watchers_are_refused() -> None:
         xb.Trainer(model, xb.nn.MSELoss(), optimizer, shards=2, watcher=object())  # type: ignore[arg-type]
     with pytest.raises(NotImplementedError, match="another precision than float32"):
         xb.Trainer(model, xb.nn.MSELoss(), optimizer, shards=2, precision="float16")
+
+
+def test_a_language_model_over_shards_is_that_of_the_batch() -> None:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 9, (5, 5))
+    x, y = tokens[:, :-1], tokens[:, 1:].copy()
+    y[0, :3] = -100  # shards of different weight
+    found = []
+    for shards in (1, 2):
+        model = nn.GPT(9, 4, num_layers=1, num_heads=2, embed_dim=8, rng=0)
+        optimizer = xb.optim.SGD(model.parameters(), lr=0.5)
+        trainer = xb.Trainer(model, nn.TokenCrossEntropyLoss(), optimizer, shards=shards)
+        losses = [float(trainer.stepper.run(x, y)[0]) for _ in range(3)]
+        found.append((losses, model.state_dict()))
+    np.testing.assert_allclose(*(losses for losses, _ in found), rtol=1e-6)
+    for name, expected in found[0][1].items():
+        np.testing.assert_allclose(found[1][1][name], expected, rtol=1e-5, atol=1e-6, err_msg=name)

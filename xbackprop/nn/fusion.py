@@ -17,7 +17,7 @@ from xbackprop.module.precision import precision_of
 from xbackprop.nn.activations.gates import GELU, gelu_tanh_backward, gelu_tanh_forward
 from xbackprop.nn.activations.rectifiers import ReLU, relu_backward, relu_forward
 from xbackprop.nn.linear import Linear, linear_backward
-from xbackprop.ops.matmul import product_rows, flatten_rows, sum_rows
+from xbackprop.ops.matmul import flatten_rows, product_rows, sum_rows
 
 
 @op(formula="output = maximum(x + bias, 0)")

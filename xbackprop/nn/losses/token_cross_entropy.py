@@ -47,6 +47,8 @@ class TokenCrossEntropyLoss(CrossEntropyLoss):
     Szegedy et al., "Rethinking the Inception architecture", CVPR 2016 (label smoothing).
     """
 
+    samples_apart = True
+
     def forward(self, logits: Array, target: Array) -> tuple[Array, Any]:
         """Compare logits ``(..., classes)`` with class indices ``(...)``."""
         logits = check_floats(self, "logits", logits, logits)

@@ -96,7 +96,9 @@ class _Detector:
 
     def __init__(self, steps_done: int) -> None:
         self._step = steps_done + 1
-        self._given: dict[int, list[tuple[str, Any]]] = {}  # by depth: is that argument good?
+        # By depth: the calls that have begun, and for each of their arguments whether it is good.
+        self._begun: dict[int, tuple[OpCall, list[tuple[str, Any]]]] = {}
+        self._suspect: AnomalyError | None = None  # of an op inside the one that runs
         self._direction = ""
         self._outermost: Any = None
         self._is_first = True  # op of this forward or backward
@@ -106,19 +108,34 @@ class _Detector:
         """Look at the arguments, which an update writes into; do not wait for the answer."""
         self._notice(call)
         is_good = all_finite if is_update(call.op) else no_nan
-        self._given[call.depth] = [
-            (name, is_good(value)) for name, value in floats(named_arguments(call))
-        ]
+        arguments = floats(named_arguments(call))
+        self._begun[call.depth] = call, [(name, is_good(value)) for name, value in arguments]
 
     def after(self, call: OpCall, result: Any) -> None:
         """Look at the result; wait for both answers at once."""
-        given = self._given.pop(call.depth)
+        _, given = self._begun[call.depth]
         made = [all_finite(value) for _, value in floats(named_results(call, result))]
         saved = [no_nan(value) for _, value in floats(named_saved(call, result))]
         good = [*(answer for _, answer in given), *made, *saved]
         if good and not bool(functools.reduce(operator.and_, good)):
-            bad = next((name for name, answer in given if not bool(answer)), None)
-            raise self._error(call, result, bad)
+            self._suspect = self._suspect or self._error(*self._first_given(call), result)
+            if not call.depth:
+                raise self._suspect
+        del self._begun[call.depth]
+        if not call.depth:  # what an op passes over inside of it is its own affair
+            self._suspect = None
+
+    def _first_given(self, call: OpCall) -> tuple[OpCall, str | None]:
+        """Return the outermost op around this one that was given what is bad, and as what.
+
+        The op itself and None where all that it was given is good.
+        """
+        for depth in sorted(self._begun):
+            around, given = self._begun[depth]
+            for name, answer in given if depth <= call.depth else ():
+                if not bool(answer):
+                    return around, name
+        return call, None
 
     def _notice(self, call: OpCall) -> None:
         """Keep count of the steps, and of where a forward, a backward or an update begins."""
@@ -135,14 +152,14 @@ class _Detector:
             self._models = [known for known in self._models if known() is not None]
             self._models.append(weakref.ref(outermost))
 
-    def _error(self, call: OpCall, result: Any, bad: str | None) -> AnomalyError:
+    def _error(self, call: OpCall, bad: str | None, result: Any) -> AnomalyError:
         stack, direction, op = current_frame().stack, self._direction, call.op.name
         layer = layer_path()
         where = f"{direction} of {layer} ({type(stack[-1]).__name__})" if stack else "update"
         arguments = named_arguments(call)
         origin = self._origin(call, bad)
-        made = named_results(call, result) + named_saved(call, result)
         if bad is None:
+            made = named_results(call, result) + named_saved(call, result)
             what = f"{op} made the first NaN or infinity: {told_bad(made)}"
         else:
             what = f"{op} was given the first NaN or infinity: {told_bad(arguments, bad)}"

@@ -16,6 +16,7 @@ from test_layers import WITHOUT_FORMULA, formula_shows, plain_arguments
 import xbackprop as xb
 from xbackprop.backend.device import Device
 from xbackprop.dispatch import Op, OpCall, registered_ops
+from xbackprop.nn import fusion
 from xbackprop.testing.structures import leaves, random_like
 
 sympy = pytest.importorskip("sympy")
@@ -218,6 +219,14 @@ def ran_in(case: Any, wanted: set[str]) -> list[Pair]:
     return [pair for pair in watcher.pairs if pair.gradients]
 
 
+def ran_fused(fused: fusion.OpPair, wanted: Any, rng: np.random.Generator) -> list[Any]:
+    watcher = Pairs(wanted)
+    with xb.observe(watcher):
+        output, saved = fused.forward(rng.normal(size=(3, 4)), rng.normal(size=4))
+        fused.backward(rng.normal(size=output.shape), *saved)
+    return watcher.pairs
+
+
 def test_derivatives_of_forward_texts_are_what_backward_ops_compute() -> None:
     wanted = pairs_with_formulas()
     missing = set(wanted)
@@ -231,6 +240,10 @@ def test_derivatives_of_forward_texts_are_what_backward_ops_compute() -> None:
                 if name in missing and "1-D sample" not in case.name and differentiable(pair):
                     check(pair, rng)
                     missing.discard(name)
+        for fused in (fusion.BIAS_RELU, fusion.BIAS_GELU_TANH):  # a watched layer is not fused
+            for pair in ran_fused(fused, wanted, rng):
+                check(pair, rng)
+                missing.discard(f"{pair.op.reference.__module__}.{pair.op.name}")
     assert missing == set(), "texts that no row differentiates"
 
 

@@ -42,8 +42,15 @@ def collect(cls: type, function: Any, found: dict[str, Op], seen: set[Any]) -> N
         if isinstance(value, Op):
             if value.name.endswith(("_forward", "_backward", "_update")):
                 found.setdefault(value.name, value)
-        elif str(getattr(value, "__module__", "")).startswith(("xbackprop.nn", "xbackprop.optim")):
+        elif is_ours(str(getattr(value, "__module__", ""))):
             collect(cls, value, found, seen)
+
+
+def is_ours(module: str) -> bool:
+    """Tell whether functions of a module say what a layer computes; fused ones repeat others."""
+    return (
+        module.startswith(("xbackprop.nn", "xbackprop.optim")) and module != "xbackprop.nn.fusion"
+    )
 
 
 def names_in(code: types.CodeType) -> Iterator[str]:

@@ -230,3 +230,17 @@ def test_small_arrays_take_the_reference() -> None:
     device = xb.backend.device.Device("cpu")
     assert op.select(device, (small, small), {}) is None
     assert op.select(device, (large, large), {}) is not None
+
+
+def one_more(number: int) -> int:
+    return number + 1
+
+
+@needs_numba
+def test_loops_are_compiled_where_no_folder_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core import caching
+
+    from xbackprop.kernels.loops.compiling import loop
+
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+    assert loop()(one_more)(1) == 2

@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from xbackprop.kernels.loops.compiling import loop
 from xbackprop.kernels.loops.maths import sigmoid
 
 F = np.float32
@@ -12,14 +12,14 @@ _TWICE_SCALE = F(2 * math.sqrt(2 / math.pi))
 _CUBIC = F(0.044715)
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def relu_backward(grad, output, result):
     """Pass the gradient on where the output is positive."""
     for i in range(grad.size):
         result[i] = grad[i] if output[i] > 0 else 0
 
 
-@njit(error_model="numpy", nogil=True, cache=True, fastmath={"contract"})
+@loop("contract")
 def gelu_tanh(x, result):
     """``x sigmoid(2 u)``, ``u`` the cubic of the formula."""
     for i in range(x.size):
@@ -27,7 +27,7 @@ def gelu_tanh(x, result):
         result[i] = v * sigmoid(_TWICE_SCALE * (v + _CUBIC * v * v * v))
 
 
-@njit(error_model="numpy", nogil=True, cache=True, fastmath={"contract"})
+@loop("contract")
 def gelu_tanh_backward(grad, x, result):
     """``g (s + x s (1 - s) 2 du/dx)``."""
     for i in range(x.size):

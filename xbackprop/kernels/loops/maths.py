@@ -5,7 +5,8 @@ delete that folder after one.
 """
 
 import numpy as np
-from numba import njit
+
+from xbackprop.kernels.loops.compiling import loop
 
 F = np.float32
 # Adding and taking away 1.5 * 2^23 rounds a float32 to an integer, which is then in its low bits.
@@ -14,7 +15,7 @@ _ROUND_BITS = np.int32(0x4B400000)
 _LOG2_E, _LN2_HIGH, _LN2_LOW = F(1.44269504), F(0.693359375), F(-2.12194440e-4)
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@loop("contract")
 def exp_of_negative(x):
     """Return ``exp(x)`` for ``x <= 0`` to 2 units in the last place; 0 below -87.
 
@@ -38,7 +39,7 @@ def exp_of_negative(x):
     return p * power if x > F(-87.33) else p * F(0.0)
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@loop("contract")
 def sigmoid(x):
     """Return ``1 / (1 + exp(-x))``."""
     z = exp_of_negative(-abs(x))
@@ -46,7 +47,7 @@ def sigmoid(x):
     return z * share if x < F(0.0) else share
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@loop("contract")
 def tanh(x):
     """Return ``tanh(x)``: a polynomial near 0, where ``1 - 2 / (e^2x + 1)`` would lose digits."""
     size = abs(x)

@@ -1,9 +1,9 @@
 """Maxima of windows over two axes."""
 
-from numba import njit
+from xbackprop.kernels.loops.compiling import loop
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def maxima(x, rows, columns, output, indices):
     """Fill ``output`` and ``indices`` ``(images, ., .)`` from ``x`` ``(images, height, width)``.
 
@@ -29,7 +29,7 @@ def maxima(x, rows, columns, output, indices):
                 indices[n, i, j] = place
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def maxima_of_pairs(x, output, indices):
     """The same for windows of 2x2 that neither overlap nor reach beyond."""
     images, _, width = x.shape
@@ -50,7 +50,7 @@ def maxima_of_pairs(x, output, indices):
                 indices[n, i, j] = start + 2 * j + place
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def give_back(grad, indices, result):
     """Add each gradient ``(images, outputs)`` where its maximum stands in ``result``."""
     for n in range(grad.shape[0]):

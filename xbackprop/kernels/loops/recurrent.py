@@ -1,14 +1,14 @@
 """One step of an LSTM, between its products."""
 
 import numpy as np
-from numba import njit
 
+from xbackprop.kernels.loops.compiling import loop
 from xbackprop.kernels.loops.maths import sigmoid, tanh
 
 F = np.float32
 
 
-@njit(error_model="numpy", nogil=True, cache=True, fastmath={"contract"})
+@loop("contract")
 def lstm_step(gates, products, c, cells, hidden):
     """Turn activations ``(rows, 4 size)`` into gates; move cells and hidden states on."""
     rows, size = cells.shape
@@ -29,7 +29,7 @@ def lstm_step(gates, products, c, cells, hidden):
             hidden[n, k] = o[k] * tanh(cell)
 
 
-@njit(error_model="numpy", nogil=True, cache=True, fastmath={"contract"})
+@loop("contract")
 def lstm_step_backward(grad_output, grad_h, grad_c, gates, c_before, cells, grad_gates):
     """Fill the gradients of a step's activations, and replace ``grad_c`` by the one before it."""
     rows, size = cells.shape

@@ -3,16 +3,15 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from xbackprop.kernels.loops.compiling import SUM, loop
 from xbackprop.kernels.loops.maths import exp_of_negative
 
 F = np.float32
-_SUM = {"reassoc", "contract", "nsz"}
 _BLOCK = 64  # rows whose sum is made in float32
 
 
-@njit(error_model="numpy", nogil=True, fastmath=_SUM)
+@loop(*SUM)
 def _sum(row):
     total = 0.0
     for i in range(row.size):
@@ -20,7 +19,7 @@ def _sum(row):
     return total
 
 
-@njit(error_model="numpy", nogil=True, fastmath=_SUM)
+@loop(*SUM)
 def _sum_of_squares(row):
     total = 0.0
     for i in range(row.size):
@@ -29,7 +28,7 @@ def _sum_of_squares(row):
     return total
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def normalize(x, weight, bias, eps, output, x_hat, rstd, mean, var):
     """Rows of mean 0 and variance 1, then weight and bias; moments in float64."""
     rows, size = x.shape
@@ -49,7 +48,7 @@ def normalize(x, weight, bias, eps, output, x_hat, rstd, mean, var):
         mean[n], var[n], rstd[n] = center, variance, scale
 
 
-@njit(error_model="numpy", nogil=True, fastmath=_SUM)
+@loop(*SUM)
 def _two_sums(grad, weight, hat):
     first, second = 0.0, 0.0
     for i in range(grad.size):
@@ -59,7 +58,7 @@ def _two_sums(grad, weight, hat):
     return first, second
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def normalize_backward(grad, x_hat, rstd, weight, result, grad_weight, grad_bias):
     """Gradients of input, weight and bias; the last two are float64 and are added to."""
     rows, size = grad.shape
@@ -80,7 +79,7 @@ def normalize_backward(grad, x_hat, rstd, weight, result, grad_weight, grad_bias
                 weight_part[i] = bias_part[i] = 0
 
 
-@njit(error_model="numpy", nogil=True, fastmath=_SUM)
+@loop(*SUM)
 def _exponentials(row, shift):
     total = F(0.0)
     for i in range(row.size):
@@ -90,7 +89,7 @@ def _exponentials(row, shift):
     return total
 
 
-@njit(error_model="numpy", nogil=True, fastmath={"contract", "nnan", "nsz"})
+@loop("contract", "nnan", "nsz")
 def _largest(row):
     best = row[0]
     for i in range(row.size):
@@ -98,7 +97,7 @@ def _largest(row):
     return best
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def softmax_numerators(scores, scale, is_causal, shifts, totals):
     """Turn scores into ``exp(scale scores - shift)`` in place; 0 for keys behind a query."""
     queries, keys = scores.shape
@@ -114,7 +113,7 @@ def softmax_numerators(scores, scale, is_causal, shifts, totals):
             scores[n, i] = 0
 
 
-@njit(error_model="numpy", nogil=True, cache=True, fastmath={"contract"})
+@loop("contract")
 def score_gradients(scores, grads, scale, is_causal, shifts, log_totals, means):
     """Turn scores into probabilities and ``grads = G V^T`` into ``P (G V^T - D)``, in place."""
     queries, keys = scores.shape

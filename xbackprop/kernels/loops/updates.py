@@ -2,10 +2,10 @@
 
 import math
 
-from numba import njit
+from xbackprop.kernels.loops.compiling import loop
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def adam(data, grad, exp_avg, exp_avg_sq, beta1, share1, beta2, share2, step_size, correction, eps):
     """One step of Adam, in place."""
     for i in range(data.size):
@@ -16,7 +16,7 @@ def adam(data, grad, exp_avg, exp_avg_sq, beta1, share1, beta2, share2, step_siz
         data[i] -= mean / (math.sqrt(square) * correction + eps) * step_size
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def coupled_adam(data, grad, exp_avg, exp_avg_sq, decay, beta1, share1, beta2, share2, size, eps):
     """One step of Adam with a penalty and ``eps`` beside the uncorrected root, in place."""
     for i in range(data.size):

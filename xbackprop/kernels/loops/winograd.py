@@ -20,15 +20,16 @@ Lavin and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, 
 from collections.abc import Iterator
 
 import numpy as np
-from numba import njit
 from numpy.lib.stride_tricks import as_strided
+
+from xbackprop.kernels.loops.compiling import loop
 
 F = np.float32
 PLACES = 16
 COLUMNS = 512  # of a product, about; fewer leave BLAS waiting
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def _sums_of_inputs(phases, step, result):
     """Fill ``result`` ``(16, images, tiles)`` with the sums of ``d`` over both axes.
 
@@ -61,7 +62,7 @@ def _sums_of_inputs(phases, step, result):
                 r3[t] = e1[t] - e3[t]
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def _sums_of_gradients(phases, result):
     """Fill ``result`` ``(16, images, tiles)`` with the sums of ``g``, from phases as above."""
     half, count = F(0.5), result.shape[2]
@@ -88,7 +89,7 @@ def _sums_of_gradients(phases, result):
                 r2[t] = (e0[t] - e1[t]) * half
 
 
-@njit(error_model="numpy", nogil=True, cache=True)
+@loop()
 def _outputs(products, bias, step, planes):
     """Fill planes ``(samples, outputs, rows, columns)`` from products, and add a bias.
 

@@ -109,13 +109,21 @@ def expand(template: str, **choices: Iterable[str]) -> list[str]:
     ]
 
 
+@functools.cache
+def name_of(dtype: Any) -> str:
+    """Return a dtype's name, which NumPy makes anew whenever it is asked; kernels ask often."""
+    return str(dtype.name)
+
+
 def is_float(*arrays: ArraySpec | None) -> bool:
     """Tell whether all that are there have one dtype of ``TYPES``, and rows side by side."""
-    given = [array for array in arrays if array is not None]
-    return all(
-        array.dtype == given[0].dtype and array.dtype.name in TYPES and array.is_contiguous
-        for array in given
-    )
+    dtype = None
+    for array in arrays:
+        if array is not None:
+            dtype = array.dtype if dtype is None else dtype
+            if array.dtype != dtype or not array.is_contiguous:
+                return False
+    return dtype is None or name_of(dtype) in TYPES
 
 
 def is_aligned(width: int, *arrays: Array | None) -> bool:

@@ -17,7 +17,7 @@ from xbackprop.dispatch import ArraySpec
 from xbackprop.kernels.cuda import columns
 from xbackprop.kernels.cuda.libraries import cublas, cublaslt
 from xbackprop.kernels.cuda.libraries.layout import lay_out
-from xbackprop.kernels.cuda.sources import Source, is_float
+from xbackprop.kernels.cuda.sources import Source, is_float, name_of
 from xbackprop.ops.matmul import product as product_op
 from xbackprop.ops.matmul import sum_rows as sum_op
 
@@ -27,7 +27,7 @@ _MOST = 2**31 - 1  # cuBLAS counts in 32 bits
 
 def can_multiply(a: ArraySpec, b: ArraySpec, dtype: Any = None) -> bool:
     """Tell whether cuBLAS can do it: matrices of one float dtype, none of them empty."""
-    if a.dtype != b.dtype or a.dtype.name not in cublas.DATA_TYPES:
+    if a.dtype != b.dtype or name_of(a.dtype) not in cublas.DATA_TYPES:
         return False
     is_other = dtype is not None and dtype != a.dtype
     if is_other and not (is_half(a.dtype) and dtype == np.float32):

@@ -20,6 +20,7 @@ from xbackprop.kernels.cuda.sources import (
     expand,
     is_aligned,
     is_float,
+    name_of,
     pack_size,
     threads_for,
 )
@@ -55,7 +56,7 @@ def can_serve(
         and 0 < logits.shape[0] <= MOST_BLOCKS
         and logits.shape[1] > 0
         and is_float(logits)
-        and target.dtype.name in INDICES
+        and name_of(target.dtype) in INDICES
         and target.is_contiguous
         and weight is None
         and not label_smoothing

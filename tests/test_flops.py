@@ -272,4 +272,6 @@ def test_pytorch_counts_the_same(name, arguments, shape):
     with FlopCounterMode(display=False) as backward:
         output.sum().backward()
     found = {"forward": forward.get_total_flops(), "backward": backward.get_total_flops()}
-    assert {key.rpartition("_")[2]: value for key, (value,) in ours.items()} == found
+    directions = {key.rpartition("_")[2]: values for key, values in ours.items()}
+    directions.pop("product", None)  # inside of the two
+    assert {key: value for key, (value,) in directions.items()} == found

@@ -295,6 +295,8 @@ def main(script: str, *workloads: Workload) -> None:
         (workload,) = (one for one in workloads if one.name == name)
         serve(workload, contestant)
         return
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
     for workload in workloads:
         if given.only and given.only not in workload.name:
             continue

@@ -30,9 +30,10 @@ def targets_table(found: list[dict[str, Any]]) -> str:
     for document in found:
         for run in document["runs"]:
             for row in run["targets"]:
+                against = f"memory of {row['form']}" if "memory" in row["peer"] else row["form"]
                 must = "" if row["must"] is None else f"{row['must']:g}"
                 lines.append(
-                    f"| {document['title']} | {run['threads']} | {row['form']} "
+                    f"| {document['title']} | {run['threads']} | {against} "
                     f"| {row['ratio']:.2f} | {must} | {row['aim']:g} | {verdicts[row['is_met']]} |"
                 )
     return "\n".join(lines)

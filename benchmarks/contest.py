@@ -165,7 +165,7 @@ def environment(threads: int) -> dict[str, str]:
 
     Settings that make a BLAS take other kernels than the processor's own are left out.
     """
-    pools = "OMP OPENBLAS MKL BLIS NUMEXPR NUMBA XBACKPROP CONTEST"
+    pools = "OMP OPENBLAS MKL BLIS NUMEXPR NUMBA CONTEST"
     kept = {name: value for name, value in os.environ.items() if name not in HOLDS_BLAS_BACK}
     return {**kept, **{f"{name}_NUM_THREADS": str(threads) for name in pools.split()}}
 

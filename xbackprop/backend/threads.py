@@ -13,6 +13,7 @@ _controllers: list[Any] = []
 _changing = LockHolder()
 _limits: list[int] = []  # of the calls that run now, in any thread
 _found: list[int] = []  # what the libraries stood at before the first of them
+_standing: list[int] = []  # what they stand at: a small network feels each call that sets them
 
 
 def set_num_threads(number: int | None) -> None:
@@ -116,6 +117,7 @@ class blas_threads:
         with _changing.lock:
             if not _limits:
                 _found[:] = [library.get_num_threads() for library in libraries]
+                _standing[:] = _found
             _limits.append(self._limit)
             _apply(libraries)
         return self
@@ -129,8 +131,10 @@ class blas_threads:
 def _apply(libraries: list[Any]) -> None:
     """Give the libraries the smallest number of those that run, or what they stood at before."""
     wanted = [min(_limits)] * len(libraries) if _limits else _found
-    for library, number in zip(libraries, wanted, strict=True):
-        library.set_num_threads(number)
+    for place, (library, number) in enumerate(zip(libraries, wanted, strict=True)):
+        if number != _standing[place]:
+            library.set_num_threads(number)
+            _standing[place] = number
 
 
 def _forget_other_threads() -> None:

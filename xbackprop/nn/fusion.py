@@ -39,10 +39,14 @@ def bias_relu_backward(
     return _with_sum(relu_backward(grad_output, output), bias_grad)
 
 
-@op(
-    formula="output = (x + bias) "
-    "* (1 + tanh(sqrt(2 / pi) * (x + bias + 0.044715 * (x + bias) ** 3))) / 2"
+_CUBIC = "sqrt(2 / pi) * (x + bias + 0.044715 * (x + bias) * (x + bias) * (x + bias))"
+_GELU_GRADIENT = (
+    f"grad_output * (1 + tanh({_CUBIC}) + (x + bias) / cosh({_CUBIC}) ** 2 "
+    "* sqrt(2 / pi) * (1 + 3 * 0.044715 * (x + bias) * (x + bias))) / 2"
 )
+
+
+@op(formula=f"output = (x + bias) * (1 + tanh({_CUBIC})) / 2")
 def bias_gelu_tanh_forward(x: Array, bias: Array) -> tuple[Array, Any]:
     """Compute ``gelu_tanh(x + b)``; ``x`` is ``(..., n)``, ``b`` ``(n,)``; saves both.
 
@@ -50,13 +54,6 @@ def bias_gelu_tanh_forward(x: Array, bias: Array) -> tuple[Array, Any]:
     """
     output, _ = gelu_tanh_forward(_widen(x + bias))
     return output.astype(x.dtype, copy=False), (x, bias)
-
-
-_GELU_GRADIENT = (
-    "grad_output * (1 + tanh(sqrt(2 / pi) * (x + bias + 0.044715 * (x + bias) ** 3)) "
-    "+ (x + bias) / cosh(sqrt(2 / pi) * (x + bias + 0.044715 * (x + bias) ** 3)) ** 2 "
-    "* sqrt(2 / pi) * (1 + 3 * 0.044715 * (x + bias) ** 2)) / 2"
-)
 
 
 @op(

@@ -3,6 +3,7 @@
 import itertools
 
 import contest
+import inference
 import initial
 import jax_peer
 import numpy as np
@@ -122,26 +123,18 @@ TRAINING = contest.Workload(
 )
 
 
-def inference(batch):
-    x, _ = samples(batch)
-    make = lambda torch: network(torch.nn)  # noqa: E731
-    return contest.Workload(
-        name=f"w6_mlp_batch_{batch}",
-        title=f"W6: MLP 784-512-512-10, inference, batch {batch}",
-        contestants={
-            "xbackprop": lambda: our_peer.inferred(lambda xb: network(xb.nn), WEIGHTS, x),
-            "PyTorch, eager": lambda: torch_peer.inferred(make, WEIGHTS, x),
-            "PyTorch, compile": lambda: torch_peer.inferred(make, WEIGHTS, x, compiled=True),
-            "JAX, jit": lambda: jax_peer.inferred(jax_network, WEIGHTS, x),
-        },
+def inference_of(batch):
+    return inference.workload(
+        "mlp",
+        "MLP 784-512-512-10, inference",
+        (lambda xb: network(xb.nn), lambda torch: network(torch.nn), jax_network),
+        WEIGHTS,
+        samples(batch)[0],
+        forms={"eager": {}, "compile": {"compiled": True}},
         flops=2 * batch * PRODUCTS,
         bytes_moved=4 * PARAMETERS,
-        targets=(contest.Target("PyTorch", None, 1.5),),
-        figure=initial.figure_of_output,
-        wait={"JAX, jit": jax_peer.wait},
-        checked=(1,),
     )
 
 
 if __name__ == "__main__":
-    contest.main(__file__, TRAINING, inference(1), inference(256))
+    contest.main(__file__, TRAINING, inference_of(1), inference_of(256))

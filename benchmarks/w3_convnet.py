@@ -1,6 +1,7 @@
 """Two convolutions with pooling on 28x28 images: W3's network, and W6."""
 
 import contest
+import inference
 import initial
 import jax_peer
 import numpy as np
@@ -92,29 +93,22 @@ TRAINING = contest.Workload(
 )
 
 
-def inference(batch):
-    x, _ = samples(batch)
-    make = lambda torch: network(torch.nn)  # noqa: E731
-    return contest.Workload(
-        name=f"w6_convnet_batch_{batch}",
-        title=f"W6: convolutions of W3, inference, batch {batch}",
-        contestants={
-            "xbackprop": lambda: our_peer.inferred(lambda xb: network(xb.nn), WEIGHTS, x),
-            "PyTorch, eager": lambda: torch_peer.inferred(make, WEIGHTS, x),
-            "PyTorch, channels-last": lambda: torch_peer.inferred(
-                make, WEIGHTS, x, channels_last=True
-            ),
-            "PyTorch, compile": lambda: torch_peer.inferred(make, WEIGHTS, x, compiled=True),
-            "JAX, jit": lambda: jax_peer.inferred(jax_network, WEIGHTS, x),
+def inference_of(batch):
+    return inference.workload(
+        "convnet",
+        "convolutions of W3, inference",
+        (lambda xb: network(xb.nn), lambda torch: network(torch.nn), jax_network),
+        WEIGHTS,
+        samples(batch)[0],
+        forms={
+            "eager": {},
+            "channels-last": {"channels_last": True},
+            "compile": {"compiled": True},
         },
         flops=2 * batch * (FIRST + SECOND + LAST),
         bytes_moved=4 * batch * ACTIVATIONS * 2,
-        targets=(contest.Target("PyTorch", None, 1.5),),
-        figure=initial.figure_of_output,
-        wait={"JAX, jit": jax_peer.wait},
-        checked=(1,),
     )
 
 
 if __name__ == "__main__":
-    contest.main(__file__, TRAINING, inference(1), inference(256))
+    contest.main(__file__, TRAINING, inference_of(1), inference_of(256))

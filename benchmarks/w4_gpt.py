@@ -1,6 +1,7 @@
 """A GPT of 4 layers: elementwise work between small products; W4 and W6."""
 
 import contest
+import inference
 import initial
 import jax_peer
 import numpy as np
@@ -167,28 +168,19 @@ TRAINING = contest.Workload(
 )
 
 
-def inference(batch):
-    x, _ = samples(batch)
-    return contest.Workload(
-        name=f"w6_gpt_batch_{batch}",
-        title=f"W6: GPT of W4, inference of {CONTEXT} tokens, batch {batch}",
-        contestants={
-            "xbackprop": lambda: our_peer.inferred(our_network, WEIGHTS, x),
-            "PyTorch, eager": lambda: torch_peer.inferred(torch_network, WEIGHTS, x),
-            "PyTorch, compile": lambda: torch_peer.inferred(
-                torch_network, WEIGHTS, x, compiled=True
-            ),
-            "JAX, jit": lambda: jax_peer.inferred(jax_network, WEIGHTS, x),
-        },
+def inference_of(batch):
+    return inference.workload(
+        "gpt",
+        f"GPT of W4, inference of {CONTEXT} tokens",
+        (our_network, torch_network, jax_network),
+        WEIGHTS,
+        samples(batch)[0],
+        forms={"eager": {}, "compile": {"compiled": True}},
         flops=2 * batch * CONTEXT * PRODUCTS,
         bytes_moved=4 * (batch * CONTEXT * WIDTH * LAYERS * 20 * 2 + PARAMETERS),
-        targets=(contest.Target("PyTorch", None, 1.5),),
-        figure=initial.figure_of_output,
-        wait={"JAX, jit": jax_peer.wait},
-        checked=(1,),
         tolerance=1e-2,
     )
 
 
 if __name__ == "__main__":
-    contest.main(__file__, TRAINING, inference(1), inference(256))
+    contest.main(__file__, TRAINING, inference_of(1), inference_of(256))

@@ -1,6 +1,7 @@
 """An LSTM over 64 steps and a classifier of its last output: small products in a row; W5, W6."""
 
 import contest
+import inference
 import initial
 import jax_peer
 import numpy as np
@@ -106,24 +107,18 @@ TRAINING = contest.Workload(
 )
 
 
-def inference(batch):
-    x, _ = samples(batch)
-    return contest.Workload(
-        name=f"w6_lstm_batch_{batch}",
-        title=f"W6: LSTM of W5, inference, batch {batch}",
-        contestants={
-            "xbackprop": lambda: our_peer.inferred(our_network, WEIGHTS, x),
-            "PyTorch, eager": lambda: torch_peer.inferred(torch_network, WEIGHTS, x),
-            "JAX, jit": lambda: jax_peer.inferred(jax_network, WEIGHTS, x),
-        },
+def inference_of(batch):
+    return inference.workload(
+        "lstm",
+        "LSTM of W5, inference",
+        (our_network, torch_network, jax_network),
+        WEIGHTS,
+        samples(batch)[0],
+        forms={"eager": {}},
         flops=2 * batch * STEPS * PRODUCTS,
         bytes_moved=4 * batch * STEPS * HIDDEN * 8 * 2,
-        targets=(contest.Target("PyTorch", None, 1.5),),
-        figure=initial.figure_of_output,
-        wait={"JAX, jit": jax_peer.wait},
-        checked=(1,),
     )
 
 
 if __name__ == "__main__":
-    contest.main(__file__, TRAINING, inference(1), inference(256))
+    contest.main(__file__, TRAINING, inference_of(1), inference_of(256))

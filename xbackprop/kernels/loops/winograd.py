@@ -120,8 +120,13 @@ def _outputs(products, bias, step, planes):
                         out[2 * j + 1] = odd[i * step + j]
 
 
-_OF_WEIGHTS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], F)
-_TO_WEIGHTS = np.array([[1, 1, 1, 0], [0, 1, -1, 0], [0, 1, 1, -1]], F)
+def _over_both_axes(rows: list[list[float]]) -> np.ndarray:
+    """Return the matrix that does along two flattened axes what this one does along each."""
+    return np.kron(rows, rows).astype(F)
+
+
+_OF_WEIGHTS = _over_both_axes([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+_TO_WEIGHTS = _over_both_axes([[1, 1, 1, 0], [0, 1, -1, 0], [0, 1, 1, -1]])
 
 
 class Phases:
@@ -200,8 +205,7 @@ def convolve(
     numpy.ndarray, shape (batch, outputs, *counts)
     """
     outputs, channels = weight.shape[:2]
-    kernels = np.einsum("ak,ockl,bl->aboc", _OF_WEIGHTS, weight, _OF_WEIGHTS, optimize=True)
-    kernels = np.ascontiguousarray(kernels.reshape(PLACES, outputs, channels))
+    kernels = _OF_WEIGHTS.dot(weight.reshape(-1, 9).T).reshape(PLACES, outputs, channels)
     offsets = np.zeros(outputs, F) if bias is None else np.ascontiguousarray(bias)
     output, samples = np.empty((len(x), outputs, *counts), F), 0
     for block in _blocks(len(x), counts):
@@ -253,5 +257,5 @@ def weight_gradient(grad: np.ndarray, x: np.ndarray, before: tuple[int, int]) ->
         columns = sums.reshape(PLACES, channels, -1).swapaxes(1, 2)
         np.matmul(rows, columns, out=product)
         total += product
-    places = total.reshape(4, 4, outputs, channels)
-    return np.einsum("ka,aboc,lb->ockl", _TO_WEIGHTS, places, _TO_WEIGHTS, optimize=True)
+    grad_weight = _TO_WEIGHTS.dot(total.reshape(PLACES, -1)).T
+    return grad_weight.reshape(outputs, channels, 3, 3)

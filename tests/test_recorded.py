@@ -586,6 +586,25 @@ def test_a_layer_outside_of_the_optimizer_may_thaw(xb_device: Device) -> None:
 
 
 @on_fake
+def test_a_resumed_run_watches_the_loss_scale_that_it_uses(
+    xb_device: Device, tmp_path: Any
+) -> None:
+    first = make_trainer(graph=True, precision="float16")
+    for x, y in batches_for("mlp", 2):
+        first.step(x, y)
+    first.save(tmp_path / "run.safetensors")
+    second = make_trainer(graph=True, precision="float16").resume(tmp_path / "run.safetensors")
+    assert second.scaler is second.stepper.scaler is second.stepper.recorded.scaler
+    third = make_trainer(precision="float16").resume(tmp_path / "run.safetensors")
+    for x, y in batches_for("mlp", 8):
+        second.step(x, y)
+        third.step(x, y)
+    assert second.stepper.recorded.replays
+    assert everything(second) == everything(third)
+    assert second.scaler.state_dict() == third.scaler.state_dict()
+
+
+@on_fake
 def test_a_recorded_run_is_resumed(xb_device: Device, tmp_path: Any) -> None:
     batches = batches_for("mlp", 10)
     first = make_trainer(graph=True)

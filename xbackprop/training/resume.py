@@ -194,9 +194,8 @@ def _prepare(trainer: "Trainer", state: State) -> Callable[[], None]:
     if not all(isinstance(value, (int, float)) for value in group.values()):
         raise ValueError("the sums of the unfinished group are damaged")
     _check_progress(training["fit"])
-    scaler = None if trainer.scaler is None else copy.deepcopy(trainer.scaler)
-    if scaler is not None:
-        scaler.load_state_dict(training["scaler"])
+    if trainer.scaler is not None:
+        copy.deepcopy(trainer.scaler).load_state_dict(training["scaler"])  # may refuse it
 
     def restore() -> None:
         if trainer.scheduler is not None:  # first, for only it may still refuse
@@ -211,7 +210,8 @@ def _prepare(trainer: "Trainer", state: State) -> Callable[[], None]:
         for key, values in grads.items():
             parameters[key].accumulate(to_device(values, parameters[key].device))
         stepper = trainer.stepper
-        trainer.scaler = stepper.scaler = scaler
+        if trainer.scaler is not None:
+            trainer.scaler.load_state_dict(training["scaler"])
         stepper.steps, stepper.epochs = counts
         stepper.group.restore(group)
         trainer.history = rows

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device
 
+MOST_JOINED = 8  # arrays in one join: CuPy uploads the addresses of more
+
 
 class CaptureError(RuntimeError):
     """A step cannot be recorded; says what stands in the way, and in which line."""

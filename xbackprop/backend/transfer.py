@@ -15,6 +15,7 @@ from xbackprop.backend.array_module import Array, get_array_module, is_array
 from xbackprop.backend.capture import CaptureError, captured_device
 from xbackprop.backend.device import CPU, Device, device_of, resolve_device
 from xbackprop.backend.fork import use
+from xbackprop.backend.half import is_float_dtype
 from xbackprop.backend.memory import free_unused_memory, is_out_of_memory
 
 Kind = Literal["upload", "download", "synchronization", "launch", "peer_copy"]
@@ -353,7 +354,7 @@ def asarray(
 
 def uploadable(host: np.ndarray) -> np.ndarray:
     """Refuse what is no array of numbers; make the byte order native."""
-    if host.dtype.kind not in "biufc" and host.dtype.name != "bfloat16":
+    if host.dtype.kind not in "biuc" and not is_float_dtype(host.dtype):
         raise TypeError(
             f"expected numbers; got an array of dtype {host.dtype}. "
             "Convert it with .astype(...) or encode it as integers first."

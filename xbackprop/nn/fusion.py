@@ -16,7 +16,7 @@ from xbackprop.module import Module, current_frame
 from xbackprop.module.precision import precision_of
 from xbackprop.nn.activations.gates import GELU, gelu_tanh_backward, gelu_tanh_forward
 from xbackprop.nn.activations.rectifiers import ReLU, relu_backward, relu_forward
-from xbackprop.nn.linear import Linear, linear_backward
+from xbackprop.nn.linear import Linear, accumulate_gradients
 from xbackprop.ops.matmul import flatten_rows, product_rows, sum_rows
 
 
@@ -213,11 +213,6 @@ def backward_pair(
     """Add the gradients of a linear map before an activation; return its input's if wanted."""
     weight, bias = linear.weight, linear.bias
     grad, grad_bias = saved.pair.backward(grad_output, *saved.content, bias.requires_grad)
-    grad_input, grad_weight, _ = linear_backward(
-        grad, saved.x, saved.weight, input_grad, weight.requires_grad, False
-    )
-    if grad_weight is not None:
-        weight.accumulate(grad_weight)
     if grad_bias is not None:
         bias.accumulate(grad_bias)
-    return grad_input
+    return accumulate_gradients(weight, None, grad, (saved.x, saved.weight), input_grad)

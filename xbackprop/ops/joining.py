@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 from xbackprop.backend.array_module import Array, get_array_module
-from xbackprop.backend.capture import is_recording
-
-_MOST_RECORDED = 8  # arrays in one join: CuPy uploads the addresses of more
+from xbackprop.backend.capture import MOST_JOINED, is_recording
 
 
 def join(arrays: Sequence[Array]) -> Array:
@@ -21,7 +19,7 @@ def join(arrays: Sequence[Array]) -> Array:
     array, shape (sum of the lengths,)
     """
     xp = get_array_module(arrays[0])
-    while is_recording() and len(arrays) > _MOST_RECORDED:
-        starts = range(0, len(arrays), _MOST_RECORDED)
-        arrays = [xp.concatenate(arrays[start : start + _MOST_RECORDED]) for start in starts]
+    while is_recording() and len(arrays) > MOST_JOINED:
+        starts = range(0, len(arrays), MOST_JOINED)
+        arrays = [xp.concatenate(arrays[start : start + MOST_JOINED]) for start in starts]
     return xp.concatenate(arrays)

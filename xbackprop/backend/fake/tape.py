@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xbackprop.backend.array_module import Array
-from xbackprop.backend.capture import captured_device, recording
+from xbackprop.backend.capture import MOST_JOINED, captured_device, recording
 from xbackprop.backend.device import Device
 from xbackprop.backend.fake import execute
 from xbackprop.backend.transfer import record, refuse_in_capture
@@ -27,7 +27,6 @@ _CUSOLVER = frozenset(
     "svdvals tensorinv tensorsolve".split()
 )
 _JOINING = frozenset("concatenate concat stack vstack hstack dstack column_stack block".split())
-_MOST_JOINED = 8
 
 
 class Entry(NamedTuple):
@@ -88,10 +87,10 @@ class TapeRecorder:
             refuse_in_capture(name, "CuPy refuses cuBLAS there; use xbackprop.ops.matmul.product")
         if name in _CUSOLVER:
             refuse_in_capture(name, "CuPy refuses cuSOLVER there")
-        if name in _JOINING and len(sources) > _MOST_JOINED:
+        if name in _JOINING and len(sources) > MOST_JOINED:
             refuse_in_capture(
                 f"{name} of {len(sources)} arrays",
-                f"CuPy uploads the addresses of more than {_MOST_JOINED} arrays",
+                f"CuPy uploads the addresses of more than {MOST_JOINED} arrays",
             )
 
     def note(self, call: Callable[[], Any], results: list[np.ndarray | None]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.array_module import Array
+from xbackprop.backend.half import is_half
 from xbackprop.dispatch import ArraySpec
 from xbackprop.kernels.cuda.sources import (
     ALIGNED,
@@ -38,11 +39,7 @@ def are_flat(half: ArraySpec | None, data: ArraySpec, *others: ArraySpec | None)
         and 0 < size <= MOST_BLOCKS * _THREADS
         and (
             half is None
-            or (
-                half.dtype.name in ("float16", "bfloat16")
-                and half.is_contiguous
-                and half.shape == data.shape
-            )
+            or (is_half(half.dtype) and half.is_contiguous and half.shape == data.shape)
         )
     )
 

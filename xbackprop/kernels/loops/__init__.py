@@ -4,6 +4,7 @@ Sequential, without the GIL, in a plain ``for i in range(n)``: so LLVM vectorize
 NaN and infinities as NumPy does; what they leave out of the range of a float32 is said where it is.
 """
 
+import functools
 import importlib
 from importlib.util import find_spec
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 HAS_NUMBA = find_spec("numba") is not None
 
 
+@functools.cache
 def loops(name: str) -> Any:
     """Return a module of loops; the first call takes numba's import, 0.3 seconds."""
     return importlib.import_module(f"xbackprop.kernels.loops.{name}")

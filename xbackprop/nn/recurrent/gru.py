@@ -12,7 +12,7 @@ from xbackprop.nn.recurrent.steps import (
     EVERYTHING,
     Wanted,
     backward_flops,
-    forward_flops,
+    call_flops,
     gradient_at_end,
     input_products,
     products_backward,
@@ -21,16 +21,6 @@ from xbackprop.nn.recurrent.steps import (
     steps,
 )
 from xbackprop.ops.matmul import mixed_product
-
-
-def _gru_flops(
-    x: ArraySpec,
-    h0: ArraySpec,
-    weight_ih: ArraySpec,
-    weight_hh: ArraySpec,
-    *_: Any,
-) -> int:
-    return forward_flops(x, weight_ih, weight_hh)
 
 
 def _gru_backward_flops(
@@ -50,7 +40,7 @@ def _gru_backward_flops(
     return backward_flops(wanted, x, weight_ih, weight_hh)
 
 
-@op(flops=_gru_flops)
+@op(flops=call_flops)
 def gru_forward(
     x: Array,
     h0: Array,

@@ -12,7 +12,7 @@ from xbackprop.nn.recurrent.steps import (
     EVERYTHING,
     Wanted,
     backward_flops,
-    forward_flops,
+    call_flops,
     gradient_at_end,
     input_products,
     products_backward,
@@ -20,16 +20,6 @@ from xbackprop.nn.recurrent.steps import (
     steps,
 )
 from xbackprop.ops.matmul import mixed_product
-
-
-def _rnn_flops(
-    x: ArraySpec,
-    h0: ArraySpec,
-    weight_ih: ArraySpec,
-    weight_hh: ArraySpec,
-    *_: Any,
-) -> int:
-    return forward_flops(x, weight_ih, weight_hh)
 
 
 def _rnn_backward_flops(
@@ -48,7 +38,7 @@ def _rnn_backward_flops(
     return backward_flops(wanted, x, weight_ih, weight_hh)
 
 
-@op(flops=_rnn_flops)
+@op(flops=call_flops)
 def rnn_forward(
     x: Array,
     h0: Array,

@@ -9,7 +9,7 @@ state.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import ArraySpec
@@ -74,6 +74,13 @@ def forward_flops(
     """Return the operations of the products of a forward: every row meets every weight once."""
     weights = (weight for weight in (weight_ih, weight_hh, weight_hr) if weight is not None)
     return 2 * x.shape[0] * sum(math.prod(weight.shape) for weight in weights)
+
+
+def call_flops(
+    x: ArraySpec, h0: ArraySpec, weight_ih: ArraySpec, weight_hh: ArraySpec, *_: Any
+) -> int:
+    """Return those of a forward that begins with these arguments."""
+    return forward_flops(x, weight_ih, weight_hh)
 
 
 def backward_flops(

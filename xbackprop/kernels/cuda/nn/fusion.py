@@ -11,7 +11,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array
 from xbackprop.dispatch import ArraySpec
-from xbackprop.kernels.cuda import columns
+from xbackprop.kernels.cuda import columns, elementwise
 from xbackprop.kernels.cuda.sources import (
     ALIGNED,
     MOST_BLOCKS,
@@ -52,12 +52,7 @@ def can_serve_relu_backward(
     grad_output: ArraySpec, output: ArraySpec, bias_grad: bool = True
 ) -> bool:
     """Tell whether both are of one dtype and shape, side by side."""
-    return (
-        grad_output.shape == output.shape
-        and len(output.shape) > 0
-        and 0 < math.prod(output.shape) <= _THREADS * MOST_BLOCKS
-        and is_float(grad_output, output)
-    )
+    return len(output.shape) > 0 and elementwise.can_serve(grad_output, output)
 
 
 def can_serve_gelu_backward(

@@ -167,7 +167,7 @@ def convolution_forward(
     start = grid.place([before for before, _ in padding])
     columns = Columns(grid, x, grid.size, start, 0, grid.span)
     for block in columns.blocks():
-        picked, target = _multiply(matrix, columns, block, 0, grid.counts), output[block]
+        picked, target = _multiply(matrix, columns, block, grid.counts), output[block]
         if offsets is None:
             target[...] = picked
         else:
@@ -255,21 +255,19 @@ def _both(
     matrix = flipped.swapaxes(0, 1).reshape(weight.shape[1], -1)
     count = grid.place([length - 1 for length in x.shape[2:]]) + 1
     columns = Columns(grid, grad, grid.size + grid.reach, grid.reach, start, count)
+    grad_input = np.empty(x.shape, x.dtype)
+    if not weight_grad:
+        for block in columns.blocks():
+            grad_input[block] = _multiply(matrix, columns, block, x.shape[2:])
+        return grad_input, None
     rows = np.zeros((x.shape[1], columns.samples, count), x.dtype)
-    grad_input, grad_weight = np.empty(x.shape, x.dtype), np.zeros(matrix.shape, x.dtype)
+    grad_weight = np.zeros(matrix.shape, x.dtype)
     for block in columns.blocks():
         samples = block.stop - block.start
-        if weight_grad:
-            rows = rows if samples == columns.samples else np.zeros_like(rows[:, :samples])
-            inside = view(rows, 0, rows.shape[:2], grid, x.shape[2:])
-            inside[...] = x[block].swapaxes(0, 1)
-            seen = rows.reshape(len(rows), -1)
-            picked = _multiply(matrix, columns, block, 0, x.shape[2:], seen, grad_weight)
-        else:
-            picked = _multiply(matrix, columns, block, 0, x.shape[2:])
-        grad_input[block] = picked
-    if not weight_grad:
-        return grad_input, None
+        rows = rows if samples == columns.samples else np.zeros_like(rows[:, :samples])
+        view(rows, 0, rows.shape[:2], grid, x.shape[2:])[...] = x[block].swapaxes(0, 1)
+        seen = rows.reshape(len(rows), -1)
+        grad_input[block] = _multiply(matrix, columns, block, x.shape[2:], seen, grad_weight)
     parts = grad_weight.reshape(weight.shape[1], len(weight), *grid.kernel_size)
     return grad_input, np.ascontiguousarray(np.flip(parts.swapaxes(0, 1), axes))
 
@@ -295,7 +293,6 @@ def _multiply(
     matrix: np.ndarray,
     columns: Columns,
     block: slice,
-    place: int,
     lengths: tuple[int, ...],
     seen: np.ndarray | None = None,
     total: np.ndarray | None = None,
@@ -311,4 +308,4 @@ def _multiply(
         if seen is not None and total is not None:
             total += seen[:, piece].dot(part.T)
     rows = result.reshape(len(matrix), samples, columns.count)
-    return view(rows, place, rows.shape[:2], columns.grid, lengths).swapaxes(0, 1)
+    return view(rows, 0, rows.shape[:2], columns.grid, lengths).swapaxes(0, 1)

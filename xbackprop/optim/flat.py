@@ -106,6 +106,7 @@ class FlatGroup:
         """Move values, gradients and state into the flat arrays."""
         self.bindings: list[tuple[Parameter, Array, Array]] = []
         self.halves: list[Array | None] = []
+        self._half_by_view: dict[int, Array | None] = {}  # of the views in the bindings, by id
         self.views: list[dict[str, Array]] = []
         offset = 0
         offsets = dict.fromkeys(self.state, 0)
@@ -129,6 +130,7 @@ class FlatGroup:
                     view[...] = moved.astype(view.dtype) if moved.dtype != view.dtype else moved
             self.bindings.append((parameter, data, grad))
             self.halves.append(self._round(parameter, part))
+            self._half_by_view[id(data)] = self.halves[-1]
             self.views.append(views)
 
     def _round(self, parameter: Parameter, part: slice) -> Array | None:
@@ -148,11 +150,7 @@ class FlatGroup:
         """Return the half copy that belongs to what an update is given: all, or one parameter's."""
         if self.half is None or data is self.data:
             return self.half
-        return next(
-            half
-            for (_, view, _), half in zip(self.bindings, self.halves, strict=True)
-            if view is data
-        )
+        return self._half_by_view[id(data)]
 
     def _collect_steps(self, state: dict[Parameter, State]) -> list[Any]:
         earlier = [state.get(parameter, {}).get("step", 0) for parameter in self.parameters]

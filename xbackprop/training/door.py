@@ -11,6 +11,7 @@ from xbackprop.backend.transfer import to_device
 from xbackprop.data.arrays import as_host_array
 from xbackprop.nn import CrossEntropyLoss, Module, NLLLoss, TokenCrossEntropyLoss
 from xbackprop.nn.losses import check_class_indices
+from xbackprop.training.gradients import as_tuple
 from xbackprop.training.metrics import count_classes
 
 
@@ -45,7 +46,7 @@ class Door:
         if not is_device_array(target) and not is_float_dtype(target.dtype):
             target = target.astype(np.int64, copy=False)  # as batches() does
         self.check_labels(target)
-        parts = x if isinstance(x, tuple) else (x,)
+        parts = as_tuple(x)
         moved = tuple(self._move(self._cast(part, "x")) for part in parts)
         return moved if isinstance(x, tuple) else moved[0], self._move(target)
 

@@ -11,6 +11,7 @@ from xbackprop.backend.transfer import to_host
 from xbackprop.data.batches import batches
 from xbackprop.nn import Module
 from xbackprop.training.door import Door
+from xbackprop.training.gradients import as_tuple
 from xbackprop.training.memory import Attempt, within_memory
 from xbackprop.training.metrics import RunningMeans
 
@@ -61,7 +62,7 @@ def evaluate(
 
 def _fitting(compute: Callable[..., Result], name: str, x: Any, *target: Array) -> Result:
     """Compute with one batch, or say which batch the device's memory would hold."""
-    inputs = (*(x if isinstance(x, tuple) else (x,)), *target)
+    inputs = (*as_tuple(x), *target)
     return within_memory(
         lambda: compute(*inputs), lambda: Attempt(f"{name}()", inputs, compute), inputs
     )

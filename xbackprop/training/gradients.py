@@ -40,6 +40,11 @@ def value_and_grad(model: Module, loss_fn: Module) -> Callable[..., tuple[Array,
     return compute
 
 
+def as_tuple(x: Any) -> tuple[Any, ...]:
+    """Return the inputs of a network, which come as a tuple or as the one there is."""
+    return x if isinstance(x, tuple) else (x,)
+
+
 def forward_backward(
     model: Module, loss_fn: Module, x: Any, y: Any, grad_output: Any = None
 ) -> tuple[Array, Array]:
@@ -60,7 +65,7 @@ def forward_backward(
     -------
     loss, output : array
     """
-    inputs = x if isinstance(x, tuple) else (x,)
+    inputs = as_tuple(x)
     with as_one_call(*inputs):
         output, saved = model.forward(*inputs)
         loss, loss_saved = loss_fn.forward(output, y)

@@ -26,6 +26,7 @@ from xbackprop.optim.recording import (
     read_counts,
     restore_counts,
 )
+from xbackprop.training.gradients import as_tuple
 from xbackprop.training.scaling import GradScaler
 
 logger = logging.getLogger("xbackprop")
@@ -222,7 +223,7 @@ class RecordedStep:
 
 
 def _parts(x: Any, y: Any) -> list[Array]:
-    return [*(x if isinstance(x, tuple) else (x,)), y]
+    return [*as_tuple(x), y]
 
 
 def _form(parts: list[Array]) -> Form:

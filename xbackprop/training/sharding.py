@@ -20,7 +20,7 @@ from xbackprop.module import (
 )
 from xbackprop.nn import HalfSquaredError, Module
 from xbackprop.nn.gpt import CausalSelfAttention
-from xbackprop.training.gradients import forward_backward
+from xbackprop.training.gradients import as_tuple, forward_backward
 from xbackprop.training.metrics import count_weight
 
 
@@ -101,7 +101,7 @@ def sharded_forward_backward(
     -------
     loss, output : array
     """
-    inputs = x if isinstance(x, tuple) else (x,)
+    inputs = as_tuple(x)
     bounds = _bounds((*inputs, y), shards)
     shares = _shares(loss_fn, [y[part] for part in bounds])
     if len(bounds) < 2 or is_observed() or not all(shares):

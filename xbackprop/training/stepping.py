@@ -9,7 +9,7 @@ from xbackprop.backend.array_module import Array, get_array_module, is_device_ar
 from xbackprop.module import Module, as_one_call, updates_stay_finite, withhold_updates
 from xbackprop.optim import Optimizer, clip_grad_norm_
 from xbackprop.training.accumulation import Accumulation
-from xbackprop.training.gradients import forward_backward
+from xbackprop.training.gradients import as_tuple, forward_backward
 from xbackprop.training.memory import Attempt, within_memory
 from xbackprop.training.recorded import RecordedStep
 from xbackprop.training.scaling import GradScaler
@@ -142,7 +142,7 @@ class Stepper:
             When the GPU has no room for it, also after its pool gave back what it kept; see
             :func:`xbackprop.training.memory.within_memory`.
         """
-        inputs = (*(x if isinstance(x, tuple) else (x,)), y)
+        inputs = (*as_tuple(x), y)
         before = self.optimizer.calls, self.group.batches
         loss, output = within_memory(
             lambda: self._run(x, y),
@@ -157,7 +157,7 @@ class Stepper:
         if self.group.every > 1:
             if not self.group.batches:
                 self.optimizer.zero_grad()
-            with as_one_call(*(x if isinstance(x, tuple) else (x,))), self._watched():
+            with as_one_call(*as_tuple(x)), self._watched():
                 return self._accumulate(x, y)
         step = self._step if self.recorded is None else self.recorded.run
         loss, output = step(x, y)
@@ -169,7 +169,7 @@ class Stepper:
         self.optimizer.zero_grad()
         scale = None if self.scaler is None else self.scaler.grad_output
         # The update is silent too.
-        with as_one_call(*(x if isinstance(x, tuple) else (x,))), self._watched():
+        with as_one_call(*as_tuple(x)), self._watched():
             loss, output = self._forward_backward(x, y, scale)
             self._update(judged(loss))
         return loss, output

@@ -161,6 +161,16 @@ def test_a_regression_has_no_confusion_matrix(capsys, tmp_path):
     assert "t.csv" in out
 
 
+def test_a_run_of_a_table_with_prepared_columns(capsys, tmp_path):
+    pytest.importorskip("pandas")
+    lines = [f"{n % 7},{'abc'[n % 3]},{'xy'[n % 2]}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,kind", *lines]) + "\n")
+    words = ("train", "t.csv", "--target", "kind", "--epochs", "2", "--out", "run")
+    assert call(capsys, *words)[0] == 0
+    page, _ = report(capsys, tmp_path / "run")
+    assert "Confusion matrix" in page.text
+
+
 def test_a_run_of_a_gpt(capsys, tmp_path):
     (tmp_path / "t.txt").write_text("to be or not to be, that is the question. " * 60)
     call(capsys, "train", "--model", "gpt", "--data", "t.txt", "--layers", "1", "--heads", "2",

@@ -28,8 +28,7 @@ class LastStep(nn.Module):
         output, inner = saved
         grad = xb.get_array_module(output).zeros_like(output)
         grad[:, -1] = grad_output
-        result = self.lstm.backward((grad, None), inner)
-        return result[0] if isinstance(result, tuple) else result
+        return self.lstm.backward((grad, None), inner, input_grad=input_grad)
 
 
 @dataclass(frozen=True)

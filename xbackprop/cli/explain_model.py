@@ -139,17 +139,11 @@ def _of_run(
     task = make_task(split, request.loss)
     x, y = split.x_test[[number]], split.y_test[[number]]
     saved = counters.get("standardize") or {}
-    x_scaling, y_scaling = (_scaling(saved.get(key)) for key in ("x", "y"))
+    x_scaling, y_scaling = (Scaling.from_dict(saved.get(key)) for key in ("x", "y"))
     x = x if x_scaling is None else x_scaling.apply(x)
     y = task.encode(y if y_scaling is None else y_scaling.apply(y))
     about = {"number": number, "data": split.name}
     return _Sample(x, y, task.make_loss(), about, task, split, y_scaling)
-
-
-def _scaling(saved: dict[str, Any] | None) -> Scaling | None:
-    if saved is None:
-        return None
-    return Scaling(np.array(saved["mean"]), np.array(saved["scale"]))
 
 
 def _given(options: ExplainOptions, model: nn.Module) -> _Sample:

@@ -182,7 +182,7 @@ def _compare(
                 f"{exact[-1].op.name} in float64 on the CPU"
             )
             break
-        for call, dtypes in _with_dtypes(exact, received, dtype):
+        for call, dtypes in _with_dtypes(exact, received):
             given = cast_arguments(call.args, dtypes, dtype)
             measured = measure(call, given, dtype, reference.rng)
             own, result = own_error(measured, run_op(call.op, given, call.options, device))
@@ -207,9 +207,7 @@ def judged(found: OpParity, own_tolerance: float, tolerance: float) -> str | Non
     return None
 
 
-def _with_dtypes(
-    exact: list[Taped], received: list[Taped], dtype: str
-) -> Iterator[tuple[Taped, Any]]:
+def _with_dtypes(exact: list[Taped], received: list[Taped]) -> Iterator[tuple[Taped, Any]]:
     """Pair each call with the dtypes of its arguments in the other run; statistics stay float64."""
     is_same = [call.op for call in exact] == [call.op for call in received]
     for place, call in enumerate(exact):

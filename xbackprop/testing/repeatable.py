@@ -99,6 +99,7 @@ class RepeatableCall:
                     "somewhere on the way precision is lost"
                 )
         self._factors = random_like(output, rng)
+        self._factor_of = dict(leaves(self._factors, "output"))
         first, second = self.value(), self.value()
         if not np.array_equal(first, second, equal_nan=True):
             raise AssertionError(
@@ -120,7 +121,7 @@ class RepeatableCall:
         """Return ``f``: the output times the random factors, summed up."""
         self._buffers.restore()
         output, _ = self.module.forward(*self.inputs, **self.options)
-        factors = dict(leaves(self._factors, "output"))
+        factors = self._factor_of
         total = 0.0
         for path, leaf in leaves(output, "output"):
             if factors[path] is not None:

@@ -14,8 +14,8 @@ from xbackprop.cli.pictures import sample_losses
 from xbackprop.cli.report.record import RunRecord
 from xbackprop.cli.results import predict_test
 from xbackprop.cli.run import Run, build_run
-from xbackprop.cli.run_folder import MODEL
-from xbackprop.training import Checkpoint, CheckpointError, load
+from xbackprop.cli.run_folder import CHECKPOINTS, MODEL
+from xbackprop.training import Checkpoint, CheckpointError, CheckpointFolder, load
 
 WORST = 20
 
@@ -103,8 +103,8 @@ def judge(record: RunRecord, choice: DeviceChoice) -> Judged:
 
 def _newest_model(record: RunRecord) -> tuple[Path, Checkpoint] | None:
     """Return what the end of the run wrote, or else the newest checkpoint that is whole."""
-    checkpoints = sorted(record.folder.glob("checkpoints/step-*.safetensors"), reverse=True)
-    for path in (record.folder / MODEL, *checkpoints):
+    checkpoints = CheckpointFolder(record.folder / CHECKPOINTS)
+    for path in (record.folder / MODEL, *checkpoints.newest_first()):
         try:
             return path, load(path)
         except (OSError, CheckpointError):
@@ -157,6 +157,8 @@ def _images(run: Run, request: TrainOptions) -> np.ndarray | None:
     """Return the test samples as images, also where the network takes them as rows of numbers."""
     if run.split.x_test.ndim == 4:
         return run.split.x_test
+    if request.preprocess == "columns" or Path(request.data).suffix.lower() == ".csv":
+        return None  # a table, which need not be read again to find that out
     try:
         return load_split(replace(request, model="cnn")).x_test
     except CommandError:  # no images

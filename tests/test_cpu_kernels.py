@@ -3,6 +3,7 @@ layer_cases make, on larger ones, and with numbers that are none."""
 
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import xbackprop as xb
 from xbackprop.dispatch import Op, as_specs, registered_ops
 from xbackprop.kernels.cpu.nn.convolution import convolution as convolution_kernel
 from xbackprop.kernels.loops import HAS_NUMBA
+from xbackprop.nn.perceptron import perceptron_gradients
 from xbackprop.optim.adam import coupled_adam_update
 from xbackprop.testing import TOLERANCES
 from xbackprop.testing.structures import (
@@ -49,6 +51,8 @@ class Listener:
 
 
 def copied(value: Any) -> Any:
+    if type(value) is tuple:
+        return tuple(map(copied, value))
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
@@ -64,6 +68,9 @@ def calls() -> dict[str, list[tuple[Any, ...]]]:
                 xb.optim.Adam(module.parameters()).step()
         arrays = np.random.default_rng(0).random((4, 97, 53), np.float32)
         coupled_adam_update(*arrays, 0.01, 0.9, 0.1, 0.999, 0.001, 0.02, 1e-3)
+        for units in ((3, 1), (5, 7, 2), (2, 3, 17, 4)):
+            for loss in ("half_squared_error", "mse_loss", "cross_entropy"):
+                perceptron_gradients(*small_network(units, loss))
         for case in CASES:  # after the larger ones, since only so many calls are kept
             run(case)
     return listener.calls
@@ -83,6 +90,21 @@ def train(module: xb.Module, *inputs: Any) -> None:
     output, saved = module.forward(*inputs)
     grad = random_like(output, np.random.default_rng(1))
     backward_of_all_inputs(module, grad, saved, len(inputs))
+
+
+def small_network(units: tuple[int, ...], loss: str) -> tuple[Any, ...]:
+    """Arguments of ``perceptron_gradients``."""
+    rng = np.random.default_rng(0)
+
+    def numbers(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, np.float32)
+
+    weights = tuple(numbers(outputs, inputs) for inputs, outputs in pairwise(units))
+    biases = tuple(numbers(outputs) for outputs in units[1:])
+    grads = tuple(map(np.ones_like, weights)), tuple(map(np.ones_like, biases))
+    target = rng.integers(0, units[-1], 6) if loss == "cross_entropy" else numbers(6, units[-1])
+    activations = ("tanh", "sigmoid", "identity")[-len(weights) :]
+    return numbers(6, units[0]), target, weights, biases, *grads, activations, loss, len(units) < 4
 
 
 def images(*shape: int) -> Callable[[np.random.Generator], np.ndarray]:

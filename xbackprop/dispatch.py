@@ -15,7 +15,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array, is_array
 from xbackprop.backend.capture import captured_device, prohibitions_lifted
-from xbackprop.backend.device import Device, device_of, resolve_device
+from xbackprop.backend.device import CPU, Device, device_of, resolve_device
 from xbackprop.backend.transfer import launches_booked_by, refuse_in_capture
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -197,6 +197,16 @@ class Op:
             if size >= kernel.smallest and (kernel.when is None or kernel.when(*specs, **options)):
                 return kernel
         return None
+
+    def kernel_on_cpu(self, *args: Any) -> Callable[..., Any] | None:
+        """Return the function that would serve such a call on the CPU, None for the reference.
+
+        For who asks once and calls often: a call by way of the op asks each time. No observer is
+        told of what it does.
+        """
+        _load_kernels("cpu")
+        kernel = self.select(CPU, args, {})
+        return None if kernel is None else kernel.function
 
     def _dispatch(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         args, options = self._by_position(args, options)
@@ -383,6 +393,11 @@ def is_observed() -> bool:
     return bool(_observing) and bool(_observers.get())
 
 
+def may_replace_ops() -> bool:
+    """Tell whether one op may do the work of several here: nothing watches, no references asked."""
+    return not (_observing and _observers.get()) and not _references_only.get()
+
+
 @contextlib.contextmanager
 def use_references() -> Iterator[None]:
     """Let every op of this context run its reference, whatever kernels there are.
@@ -412,4 +427,5 @@ def _load_kernels(kind: str) -> None:
 
 
 __all__ = ["Array", "ArraySpec", "Kernel", "Observer", "Op", "OpCall", "find_device",
-           "is_observed", "observe", "op", "registered_ops", "use_references"]  # fmt: skip
+           "is_observed", "may_replace_ops", "observe", "op", "registered_ops",
+           "use_references"]  # fmt: skip

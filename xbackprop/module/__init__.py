@@ -15,7 +15,7 @@ from xbackprop.module.frame import (
     update_parameter,
 )
 from xbackprop.module.lazy import UninitializedParameter, create_parameter, read_parameter
-from xbackprop.module.parameter import Parameter, collect_gradients
+from xbackprop.module.parameter import Parameter, collect_gradients, is_collecting
 from xbackprop.module.precision import precision_of, set_precision
 from xbackprop.module.updates import updates_stay_finite, withhold_updates
 
@@ -31,6 +31,7 @@ __all__ = [
     "current_frame",
     "describe_layer",
     "inference",
+    "is_collecting",
     "layer_path",
     "precision_of",
     "read_parameter",

@@ -63,6 +63,11 @@ def collect_gradients() -> "Iterator[dict[Parameter, Array]]":
         _collected.grads = before
 
 
+def is_collecting() -> bool:
+    """Tell whether this thread is inside :func:`collect_gradients`."""
+    return bool(_collecting) and _collected.grads is not None
+
+
 class Parameter:
     """A trainable array and its gradient.
 

@@ -6,6 +6,7 @@ from typing import Any
 from xbackprop.backend.array_module import Array
 from xbackprop.module import as_one_call
 from xbackprop.nn import Module
+from xbackprop.training.whole_network import WholeNetwork
 
 
 def value_and_grad(model: Module, loss_fn: Module) -> Callable[..., tuple[Array, Array]]:
@@ -23,6 +24,11 @@ def value_and_grad(model: Module, loss_fn: Module) -> Callable[..., tuple[Array,
     callable
         ``loss, output = f(x, y)``; gradients are added to those already there.
 
+    Notes
+    -----
+    On the CPU, with numba, small chains of Linear and elementwise activations run as one op,
+    :func:`xbackprop.nn.perceptron.perceptron_gradients`.
+
     Examples
     --------
     >>> import xbackprop as xb
@@ -33,9 +39,10 @@ def value_and_grad(model: Module, loss_fn: Module) -> Callable[..., tuple[Array,
     >>> model.weight.grad.shape
     (1, 2)
     """
+    network = WholeNetwork(model, loss_fn)
 
     def compute(x: Any, y: Any) -> tuple[Array, Array]:
-        return forward_backward(model, loss_fn, x, y)
+        return network.run(x, y) or forward_backward(model, loss_fn, x, y)
 
     return compute
 

@@ -5,8 +5,10 @@ from xbackprop.kernels.cpu.nn import (
     attention,
     convolution,
     normalization,
+    perceptron,
     pooling,
     recurrent,
 )
 
-__all__ = ["activations", "attention", "convolution", "normalization", "pooling", "recurrent"]
+__all__ = ["activations", "attention", "convolution", "normalization", "perceptron", "pooling",
+           "recurrent"]  # fmt: skip

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,11 @@ class Peer:
         self.process.stdin.flush()
         return self.read()
 
+    def is_running(self) -> bool:
+        """Tell whether a thread of it has, or waits for, a core."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+        return any(task.read_text().rpartition(")")[2].split()[0] == "R" for task in tasks)
+
     def close(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
@@ -196,6 +201,7 @@ def compete(
     times: dict[str, list[float]] = {name: [] for name in peers}
     for _ in range(rounds):
         for name, peer in peers.items():
+            _wait_for_sleep(peers.values())
             times[name].append(peer.ask("time", counts[name])["s"] * 1e3)
     floor = roofline.floor_ms(workload.flops, workload.bytes_moved, environment(threads))
     for name, peer in peers.items():
@@ -230,6 +236,16 @@ def _require_agreement(workload: Workload, figures: dict[str, dict[str, float]])
                     f"{workload.name} is void: after {step} steps {reference} has "
                     f"{expected[step]:.6g}, {name} has {value:.6g}"
                 )
+
+
+def _wait_for_sleep(peers: Iterable[Peer]) -> None:
+    """Wait until no thread of anybody runs: those of a BLAS spin on for a while after their work.
+
+    They would take a core from whoever comes next.
+    """
+    until = time.monotonic() + 2
+    while time.monotonic() < until and any(peer.is_running() for peer in peers):
+        time.sleep(0.01)
 
 
 def _calls_for(peer: Peer, seconds: float) -> int:

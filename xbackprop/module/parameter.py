@@ -194,9 +194,34 @@ class Parameter:
             if self._grad is None:
                 with device_of(self._data).activate():
                     self._grad = get_array_module(self._data).empty_like(self._data)
-            self._grad[...] = grad
+            if grad is not self._grad:  # else it was computed in its place
+                self._grad[...] = grad
             self.has_grad = True
         self.contributions += 1
+
+    def place_of_gradient(self, dtype: np.dtype) -> Array | None:
+        """Return the storage of a gradient that is still to come, for it to be computed there.
+
+        Parameters
+        ----------
+        dtype : dtype
+            Of what will be given to :meth:`accumulate`.
+
+        Returns
+        -------
+        array or None
+            None where it is to be added, collected or cast, has no storage yet, or where that is
+            on a device or not in C order.
+        """
+        place = self._grad
+        is_free = (
+            type(place) is np.ndarray
+            and not self.has_grad
+            and place.dtype is dtype
+            and place.flags.c_contiguous
+            and not is_collecting()
+        )
+        return place if is_free else None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradient, or with False fill it with zeros; its memory is kept."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device
-from xbackprop.dispatch import ArraySpec, op
+from xbackprop.dispatch import ArraySpec, is_observed, op
 from xbackprop.initializers import RandomSource, as_generator, kaiming_uniform
 from xbackprop.module import Module, Parameter, describe_layer
 from xbackprop.ops.matmul import direct_product, direct_sum_rows, dot_rows, flatten_rows
@@ -75,11 +75,15 @@ def linear_backward(
     input_grad: bool = True,
     weight_grad: bool = True,
     bias_grad: bool = True,
+    out: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """Return ``g W``, ``g^T x`` and the sum of ``g`` over the rows; None for what is not wanted."""
+    """Return ``g W``, ``g^T x`` and the sum of ``g`` over the rows; None for what is not wanted.
+
+    ``out``, on the CPU, is where ``g^T x`` is written to.
+    """
     grad_rows = flatten_rows(grad_output)
     grad_input = dot_rows(grad_output, weight) if input_grad else None
-    grad_weight = direct_product(grad_rows.T, flatten_rows(x)) if weight_grad else None
+    grad_weight = direct_product(grad_rows.T, flatten_rows(x), out) if weight_grad else None
     grad_bias = direct_sum_rows(grad_rows) if bias_grad else None
     return grad_input, grad_weight, grad_bias
 
@@ -93,9 +97,12 @@ def accumulate_gradients(
 ) -> Array | None:
     """Add ``g^T x`` and the sum of ``g`` to the gradients; return ``g W`` where it is wanted."""
     has_bias_grad = bias is not None and bias.requires_grad
-    grad_input, grad_weight, grad_bias = linear_backward(
-        grad_output, *saved, input_grad, weight.requires_grad, has_bias_grad
-    )
+    place = None if is_observed() else weight.place_of_gradient(grad_output.dtype)
+    wanted = input_grad, weight.requires_grad, has_bias_grad
+    if place is None:
+        grad_input, grad_weight, grad_bias = linear_backward(grad_output, *saved, *wanted)
+    else:  # a large gradient is not copied then
+        grad_input, grad_weight, grad_bias = linear_backward(grad_output, *saved, *wanted, place)
     if grad_weight is not None:
         weight.accumulate(grad_weight)
     if bias is not None and grad_bias is not None:

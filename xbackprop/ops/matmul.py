@@ -100,11 +100,14 @@ def product_rows(x: Array, matrix: Array) -> Array:
     return rows.reshape(*x.shape[:-1], matrix.shape[1])
 
 
-def direct_product(first: Array, second: Array) -> Array:
-    """Return what :func:`mixed_product` does, without the op where nothing is half."""
+def direct_product(first: Array, second: Array, out: Array | None = None) -> Array:
+    """Return what :func:`mixed_product` does, without the op where nothing is half.
+
+    It is written into ``out`` where one is given and nothing is half.
+    """
     if first.dtype.itemsize == 2 or second.dtype.itemsize == 2:
         return mixed_product(first, second)
-    return first.dot(second)
+    return first.dot(second) if out is None else first.dot(second, out)
 
 
 def dot_rows(x: Array, matrix: Array) -> Array:

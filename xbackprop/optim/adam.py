@@ -69,16 +69,20 @@ def coupled_adam_update(
     share2: Any,
     step_size: Any,
     eps: float,
-) -> None:
+) -> Array:
     """Compute :func:`adam_update` in place for ``g = grad + weight_decay w`` and ``c = 1``.
 
-    A penalty's gradient in one pass with the rest, for the form of Adam whose ``eps`` stands beside
-    the uncorrected root: ``a = lr sqrt(1 - b2^t) / (1 - b1^t)``.
+    Returns the sum of ``w^2`` from before, of which the penalty is made. One pass makes all of it,
+    for the form of Adam whose ``eps`` stands beside the uncorrected root:
+    ``a = lr sqrt(1 - b2^t) / (1 - b1^t)``.
     """
+    flat = data.reshape(-1)
+    squares = flat.dot(flat)
     adam_update.reference(
         data, with_penalty(data, grad, weight_decay, False), exp_avg, exp_avg_sq, None,
         beta1, share1, beta2, share2, step_size, 1.0, eps,
     )  # fmt: skip
+    return squares
 
 
 @op

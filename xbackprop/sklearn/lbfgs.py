@@ -30,6 +30,7 @@ def minimize(
             for parameter in (*weights, *biases):
                 parameter.zero_grad()
             loss = penalized.loss_and_gradients(x, target, weight, mass)
+            loss = loss + penalized.penalty(penalized.squares(), mass)
             factor = penalized.alpha / mass
             parts = [(p.grad + p.data * factor).T.reshape(-1) for p in weights]
             parts += [p.grad for p in biases]

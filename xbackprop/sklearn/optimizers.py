@@ -99,11 +99,24 @@ class EpsilonHatAdam(Adam):
 
     ``a = lr sqrt(1 - b2^t) / (1 - b1^t)``. Parameters are those of :class:`xbackprop.optim.Adam`.
 
+    Attributes
+    ----------
+    squares : array, shape (), or None
+        Of the last step: the sum of ``w^2`` before it, over groups with weight decay. It comes out
+        of the same pass; None where it was not computed.
+
     References
     ----------
     Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, section 2, last
     paragraph.
     """
+
+    squares: Any = None
+
+    def step(self, *args: Any, **options: Any) -> Any:
+        """Update every parameter that has a gradient, as :meth:`Optimizer.step`."""
+        self.squares = None
+        return super().step(*args, **options)
 
     def update(
         self,
@@ -126,10 +139,11 @@ class EpsilonHatAdam(Adam):
         numbers = cast(beta1, data), cast(1 - beta1, data), cast(beta2, data), cast(1 - beta2, data)
         weight_decay = weight_decay_of(flat)
         if weight_decay is not None and finite is None:
-            coupled_adam_update(
+            squares = coupled_adam_update(
                 data, grad, state["exp_avg"], state["exp_avg_sq"], cast(weight_decay, data),
                 *numbers, cast(step_size, data), group["eps"],
             )  # fmt: skip
+            self.squares = squares if self.squares is None else self.squares + squares
             return
         grad = masked(penalized(flat, data, grad), finite, -0.0)
         adam_update(

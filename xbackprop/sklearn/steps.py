@@ -11,6 +11,7 @@ from xbackprop.nn import Sequential
 from xbackprop.optim import Optimizer
 from xbackprop.sklearn.losses import CanonicalLoss
 from xbackprop.sklearn.network import weights_and_biases
+from xbackprop.sklearn.optimizers import EpsilonHatAdam
 from xbackprop.sklearn.rows import TrainingRows
 
 
@@ -25,18 +26,22 @@ class PenalizedNetwork:
     def loss_and_gradients(
         self, x: Array, target: Array, weight: Array | None, mass: float
     ) -> Array:
-        """Return the penalized loss; add the gradients of the loss without its penalty."""
+        """Return the loss without its penalty, and add its gradients."""
         scores, saved = self.network.forward(x)
         loss, loss_saved = self.loss_fn.forward(scores, target, weight, mass)
-        loss = loss + self._penalty() * (0.5 * self.alpha / mass)
         grad = self.loss_fn.backward(1.0, loss_saved)
         self.network.backward(grad, saved, input_grad=False)
         return loss
 
-    def _penalty(self) -> Array:
+    def squares(self) -> Array:
+        """Return the sum of the squares of all weights."""
         weights = [weight.data.reshape(-1) for weight in weights_and_biases(self.network)[0]]
         squares = [weight.dot(weight) for weight in weights]
         return sum(squares[1:], squares[0])
+
+    def penalty(self, squares: Array, mass: float) -> Array:
+        """Return what is added to the loss."""
+        return squares * (0.5 * self.alpha / mass)
 
     def run_epoch(self, rows: TrainingRows, batch_size: int, optimizer: Optimizer) -> float:
         """Update on every batch; return the mean loss, the one number that is read back.
@@ -49,6 +54,16 @@ class PenalizedNetwork:
                 optimizer.zero_grad()
                 loss = self.loss_and_gradients(x, target, weight, mass)
                 optimizer.param_groups[0]["weight_decay"] = self.alpha / mass
-                optimizer.step()
+                loss = loss + self._penalty_and_step(optimizer, mass)
             total = total + loss.astype(np.float64) * x.shape[0]
         return float(to_host(total)) / rows.count
+
+    def _penalty_and_step(self, optimizer: Optimizer, mass: float) -> Array:
+        """Make the step and return the penalty that the weights had before it."""
+        if isinstance(optimizer, EpsilonHatAdam) and self.alpha:
+            optimizer.step()
+            squares = optimizer.squares  # it has gone over all of them
+        else:
+            squares = self.squares()
+            optimizer.step()
+        return self.penalty(squares, mass)

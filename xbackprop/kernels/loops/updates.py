@@ -16,12 +16,18 @@ def adam(data, grad, exp_avg, exp_avg_sq, beta1, share1, beta2, share2, step_siz
         data[i] -= mean / (math.sqrt(square) * correction + eps) * step_size
 
 
-@loop()
+@loop("reassoc")
 def coupled_adam(data, grad, exp_avg, exp_avg_sq, decay, beta1, share1, beta2, share2, size, eps):
-    """One step of Adam with a penalty and ``eps`` beside the uncorrected root, in place."""
+    """One step of Adam with a penalty and ``eps`` beside the uncorrected root, in place.
+
+    Returns the sum of the squares that ``data`` had.
+    """
+    squares = data.dtype.type(0)
     for i in range(data.size):
+        squares += data[i] * data[i]
         g = grad[i] + data[i] * decay
         mean = exp_avg[i] * beta1 + g * share1
         square = exp_avg_sq[i] * beta2 + g * g * share2
         exp_avg[i], exp_avg_sq[i] = mean, square
         data[i] -= mean / (math.sqrt(square) + eps) * size
+    return squares

@@ -61,10 +61,11 @@ def coupled_adam_update(
     share2: float,
     step_size: float,
     eps: float,
-) -> None:
-    """Write the update in place, as the op of this name."""
+) -> np.floating:
+    """Write the update in place and return the squares' sum, as the op of this name."""
     numbers = (weight_decay, beta1, share1, beta2, share2, step_size, eps)
-    loops("updates").coupled_adam(
+    squares = loops("updates").coupled_adam(
         data.reshape(-1), grad.reshape(-1), exp_avg.reshape(-1), exp_avg_sq.reshape(-1),
         *map(data.dtype.type, numbers),
     )  # fmt: skip
+    return data.dtype.type(squares)

@@ -1,4 +1,4 @@
-"""Any Module as an estimator: NeuralClassifier and NeuralRegressor."""
+"""What NeuralClassifier and NeuralRegressor share: any Module as an estimator."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -7,15 +7,14 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from xbackprop.backend.device import Device, resolve_device
 from xbackprop.backend.transfer import to_host
-from xbackprop.nn import CrossEntropyLoss, Linear, Module, MSELoss, ReLU, Sequential
+from xbackprop.nn import Linear, Module, ReLU, Sequential
 from xbackprop.ops.softmax import softmax
 from xbackprop.optim import Adam
 from xbackprop.sklearn.epochs import Epochs
@@ -180,210 +179,3 @@ class NeuralEstimator(BaseEstimator, ABC):
                 output = network(x)
                 parts.append(to_host(softmax(output, 1) if probabilities else output))
         return np.concatenate(parts)
-
-
-class NeuralClassifier(ClassifierMixin, NeuralEstimator):
-    """A network whose outputs are logits of classes, as an estimator of scikit-learn.
-
-    Parameters
-    ----------
-    module : Module, callable or None
-        A network, copied for each fit; or ``module(features, outputs, rng)``, which makes one; None
-        is one hidden layer of 100 units with ReLU.
-    loss : Module, optional
-        Compares logits with class indices; None is CrossEntropyLoss.
-    optimizer : callable, optional
-        ``optimizer(parameters, lr=...)`` makes one; None is Adam.
-    learning_rate_init : float, default 0.001
-        What the optimizer is given as ``lr``.
-    max_iter : int, default 200
-        Largest number of epochs.
-    batch_size : int or "auto", default "auto"
-        Samples per update; ``min(200, samples)``.
-    shuffle : bool, default True
-        Draw the order of the samples anew in each epoch.
-    tol : float, default 1e-4
-        Smallest improvement of the loss that counts.
-    n_iter_no_change : int, default 10
-        Epochs without improvement after which training stops.
-    random_state : int, RandomState or None
-        Draws weights and orders; not those of a given Module, nor its dropout.
-    verbose : bool, default False
-        Print the loss of each epoch.
-    warm_start : bool, default False
-        Let ``fit`` go on with the last network and optimizer.
-    device : str, Device or None
-        Where to compute; None is the default device.
-
-    Attributes
-    ----------
-    module_ : Module
-        The trained network, on the device.
-    classes_ : numpy.ndarray, shape (classes,)
-        The labels, sorted.
-    loss_curve_ : list of float
-        The mean loss of each epoch, of all calls that went on from each other.
-    loss_, n_iter_, n_features_in_ : float, int, int
-        The last loss, epochs of the last call, and the length of the inputs' second axis.
-
-    Examples
-    --------
-    >>> from xbackprop.sklearn import NeuralClassifier
-    >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
-    >>> model = NeuralClassifier(learning_rate_init=0.05, random_state=0, device="cpu").fit(X, y)
-    >>> print(*model.predict([[-1.0], [4.0]]))
-    low high
-    """
-
-    @_fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
-        """Go on for one epoch over the given data.
-
-        Parameters
-        ----------
-        X : array_like, shape (samples, features, ...)
-            Inputs on the host, cast to the network's dtype.
-        y : array_like, shape (samples,)
-            Class labels.
-        classes : array_like, shape (classes,), optional
-            All labels that will ever come; needed in the first call.
-
-        Returns
-        -------
-        self
-        """
-        is_new = not hasattr(self, "module_")
-        _check_partial_fit_first_call(self, classes)
-        return self._fit(X, y, is_new=is_new, learns_outputs=False, epochs=1)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the softmax of the network's outputs.
-
-        Parameters
-        ----------
-        X : array_like, shape (samples, features, ...)
-            Inputs on the host.
-
-        Returns
-        -------
-        numpy.ndarray, shape (samples, classes)
-            In the order of ``classes_``.
-        """
-        probabilities = self._outputs(X, probabilities=True)
-        expected = (len(probabilities), len(self.classes_))
-        if probabilities.shape != expected:
-            raise ValueError(
-                f"NeuralClassifier expects outputs of shape {expected}, one for each class; the "
-                f"module gives {probabilities.shape}"
-            )
-        return probabilities
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class.
-
-        Parameters
-        ----------
-        X : array_like, shape (samples, features, ...)
-            Inputs on the host.
-
-        Returns
-        -------
-        numpy.ndarray, shape (samples,)
-        """
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: np.ndarray = self.classes_[best]
-        return labels
-
-    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        X, y = validate_data(self, X, y, allow_nd=True, dtype=(np.float64, np.float32), reset=reset)
-        check_classification_targets(y)
-        return X, y
-
-    def _count_outputs(self, y: np.ndarray, learns: bool) -> int:
-        if learns:
-            self.classes_ = np.unique(y)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                "`y` has classes not in `self.classes_`. "
-                f"`self.classes_` has {self.classes_}. `y` has {unknown} as well."
-            )
-        return len(self.classes_)
-
-    def _targets(self, y: np.ndarray, dtype: Any) -> np.ndarray:
-        return np.searchsorted(self.classes_, y).astype(np.int64)
-
-    def _default_loss(self) -> Module:
-        return CrossEntropyLoss()
-
-
-class NeuralRegressor(RegressorMixin, NeuralEstimator):
-    """A network whose outputs are numbers, as an estimator of scikit-learn.
-
-    Parameters and attributes are those of :class:`NeuralClassifier`, without ``classes_``; the loss
-    compares outputs ``(samples, outputs)`` with numbers of that shape, and None is MSELoss.
-    """
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the network's outputs.
-
-        Parameters
-        ----------
-        X : array_like, shape (samples, features, ...)
-            Inputs on the host.
-
-        Returns
-        -------
-        numpy.ndarray, shape (samples,) or (samples, outputs)
-            As the targets were, in their float dtype.
-        """
-        outputs = self._outputs(X, probabilities=False)
-        outputs = outputs.astype(self._target_dtype, copy=False)
-        return outputs if self._target_shape else outputs.ravel()
-
-    @_fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X: Any, y: Any) -> Self:
-        """Go on for one epoch over the given data.
-
-        Parameters
-        ----------
-        X : array_like, shape (samples, features, ...)
-            Inputs on the host, cast to the network's dtype.
-        y : array_like, shape (samples,) or (samples, outputs)
-            Numbers.
-
-        Returns
-        -------
-        self
-        """
-        is_new = not hasattr(self, "module_")
-        return self._fit(X, y, is_new=is_new, learns_outputs=is_new, epochs=1)
-
-    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        X, y = validate_data(
-            self, X, y, allow_nd=True, multi_output=True, y_numeric=True,
-            dtype=(np.float64, np.float32), reset=reset,
-        )  # fmt: skip
-        return X, y
-
-    def _count_outputs(self, y: np.ndarray, learns: bool) -> int:
-        if learns:
-            self._target_shape = y.shape[1:]
-            self._target_dtype = y.dtype if y.dtype.kind == "f" else np.dtype(np.float64)
-        elif y.shape[1:] != self._target_shape:
-            expected = ("samples", *self._target_shape)
-            raise ValueError(
-                f"NeuralRegressor expects y of shape {expected}, as before; got {y.shape}"
-            )
-        return 1 if y.ndim == 1 else int(y.shape[1])
-
-    def _targets(self, y: np.ndarray, dtype: Any) -> np.ndarray:
-        return y.reshape(len(y), -1).astype(dtype)
-
-    def _default_loss(self) -> Module:
-        return MSELoss()
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags

@@ -1,12 +1,26 @@
 """Batches of host data on a device, in a new order for each epoch."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from sklearn.utils import gen_batches
 
 from xbackprop.backend.device import Device
 from xbackprop.backend.transfer import to_device
+
+
+def choose_batch_size(asked: Any, samples: int) -> int:
+    """Return the samples per update, as scikit-learn's MLPs take it: "auto" is 200, or all."""
+    if asked == "auto":
+        return min(200, samples)
+    if asked > samples:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+            stacklevel=2,
+        )
+    return int(np.clip(asked, 1, samples))
 
 
 class Epochs:

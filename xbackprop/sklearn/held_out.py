@@ -15,7 +15,7 @@ from xbackprop.sklearn.rows import place_rows
 
 def set_aside(
     X: Any, y: Any, sample_weight: Any, *, fraction: float, random: Any, is_stratified: bool
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
     """Split the samples as scikit-learn's MLPs do.
 
     Parameters
@@ -43,14 +43,16 @@ def set_aside(
     """
     arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
     stratify = y if is_stratified else None
-    parts = train_test_split(*arrays, random_state=random, test_size=fraction, stratify=stratify)
-    if parts[1].shape[0] < 2:
+    X, X_held, y, y_held, *weights = train_test_split(
+        *arrays, random_state=random, test_size=fraction, stratify=stratify
+    )
+    if X_held.shape[0] < 2:
         raise ValueError(
             "The validation set is too small. Increase 'validation_fraction' "
             "or the size of your dataset."
         )
-    parts = [*parts, None, None]
-    return tuple(parts[0:6:2]), tuple(parts[1:6:2])
+    weight, weight_held = weights or (None, None)
+    return (X, y, weight), (X_held, y_held, weight_held)
 
 
 class HeldOut:

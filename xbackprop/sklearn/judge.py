@@ -16,10 +16,13 @@ from xbackprop.sklearn.held_out import HeldOut
 
 def begin_records(estimator: Any) -> None:
     """Give an estimator the records of a training that has not begun."""
-    stops_early = estimator.early_stopping
     estimator.n_iter_ = 0
     estimator.t_ = 0
     estimator.loss_curve_ = []
+    _begin_judging(estimator, bool(estimator.early_stopping))
+
+
+def _begin_judging(estimator: Any, stops_early: bool) -> None:
     estimator._no_improvement_count = 0
     estimator.validation_scores_ = [] if stops_early else None
     estimator.best_validation_score_ = -np.inf if stops_early else None
@@ -37,12 +40,16 @@ class Judge:
     network : Module
         What is trained.
     held : HeldOut, optional
-        With early stopping: what judges.
+        With early stopping: what judges. Where the fit before was judged otherwise, its records of
+        what is best are forgotten.
     """
 
     def __init__(self, estimator: Any, network: Module, held: HeldOut | None = None) -> None:
         self.estimator, self.network, self.held = estimator, network, held
         self.best = None if held is None else _copy_state(network)
+        stops_early = held is not None
+        if (estimator.validation_scores_ is not None) is not stops_early:
+            _begin_judging(estimator, stops_early)
         estimator.n_iter_ = 0
 
     @property
@@ -72,8 +79,8 @@ class Judge:
         estimator._no_improvement_count = 0 if is_better else estimator._no_improvement_count + 1
 
     def restore_best(self) -> None:
-        """Give the network the weights of the best score; without early stopping leave it."""
-        if self.best is not None:
+        """Give the network the weights of the best score; where no score is a number leave it."""
+        if self.best is not None and self.estimator.best_validation_score_ > -np.inf:
             self.network.load_state_dict(self.best)
 
     def warn_unless_converged(self) -> None:

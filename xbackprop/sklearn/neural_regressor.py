@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils.validation import validate_data
 
+from xbackprop.backend.array_module import Array
 from xbackprop.nn import Module, MSELoss
 from xbackprop.sklearn.neural import NeuralEstimator
 
@@ -14,48 +15,46 @@ class NeuralRegressor(RegressorMixin, NeuralEstimator):
     """A network whose outputs are numbers, as an estimator of scikit-learn.
 
     Parameters and attributes are those of :class:`NeuralClassifier`, without ``classes_``; the loss
-    compares outputs ``(samples, outputs)`` with numbers of that shape, and None is MSELoss.
+    compares outputs ``(samples, outputs)`` with numbers of that shape, and None is MSELoss. Samples
+    that are set aside are scored by R².
     """
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the network's outputs.
-
-        Parameters
-        ----------
-        X : array_like, shape (samples, features, ...)
-            Inputs on the host.
-
-        Returns
-        -------
-        numpy.ndarray, shape (samples,) or (samples, outputs)
-            As the targets were, in their float dtype.
-        """
-        outputs = self._outputs(X, probabilities=False)
-        outputs = outputs.astype(self._target_dtype, copy=False)
-        return outputs if self._target_shape else outputs.ravel()
-
-    @_fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X: Any, y: Any) -> Self:
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Go on for one epoch over the given data.
 
         Parameters
         ----------
-        X : array_like, shape (samples, features, ...)
+        X : array_like or sparse matrix, shape (samples, features, ...)
             Inputs on the host, cast to the network's dtype.
         y : array_like, shape (samples,) or (samples, outputs)
             Numbers.
+        sample_weight : array_like, shape (samples,), optional
+            Factors of the samples.
 
         Returns
         -------
         self
         """
         is_new = not hasattr(self, "module_")
-        return self._fit(X, y, is_new=is_new, learns_outputs=is_new, epochs=1)
+        return self._fit(
+            X, y, sample_weight, is_new=is_new, learns_outputs=is_new, incremental=True
+        )
 
-    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _activate(self, outputs: Array) -> Array:
+        return outputs
+
+    def _decode(self, outputs: np.ndarray) -> np.ndarray:
+        outputs = outputs.astype(self._target_dtype, copy=False)
+        return outputs if self._target_shape else outputs.ravel()
+
+    def _has_strata(self) -> bool:
+        return False
+
+    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[Any, np.ndarray]:
         X, y = validate_data(
-            self, X, y, allow_nd=True, multi_output=True, y_numeric=True,
-            dtype=(np.float64, np.float32), reset=reset,
+            self, X, y, allow_nd=True, accept_sparse=["csr", "csc"], multi_output=True,
+            y_numeric=True, dtype=(np.float64, np.float32), reset=reset,
         )  # fmt: skip
         return X, y
 

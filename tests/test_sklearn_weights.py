@@ -105,18 +105,27 @@ def test_equal_weights_are_none(name: str, scale: float, xb_device: Device) -> N
     np.testing.assert_allclose(weighted.loss_curve_, plain.loss_curve_, rtol=1e-5)
 
 
-def test_batches_count_as_scikit_learn_counts_them() -> None:
-    """Its loss of an epoch weighs each batch by its samples, and not by their weights."""
-    options: dict[str, Any] = {"max_iter": 1, "batch_size": 15, "shuffle": False}
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+def test_numbers_are_scikit_learns(weighted: bool, xb_device: Device) -> None:
+    """Of a linear map: its loss is half the square, and an epoch's counts batches by samples."""
+    options: dict[str, Any] = {"max_iter": 10, "batch_size": 15, "shuffle": False, "tol": 0.0}
+    weight = TIMES + 0.5 if weighted else None
+    start = peers.MLPRegressor(hidden_layer_sizes=(), max_iter=1, random_state=0)
     peer = peers.MLPRegressor(
-        hidden_layer_sizes=(), alpha=0, learning_rate_init=1e-12, random_state=0, **options
-    )
-    peer.fit(X, NUMBERS, TIMES)
-    module = nn.Linear(6, 2, dtype=np.float64)
-    module.load_state_dict({"weight": peer.coefs_[0].T, "bias": peer.intercepts_[0]})
-    ours = NeuralRegressor(module, learning_rate_init=1e-12, device="cpu", **options)
-    loss = ours.fit(X, NUMBERS, TIMES).loss_
-    np.testing.assert_allclose(loss, 2 * peer.loss_, rtol=1e-6)  # its loss is half the square
+        hidden_layer_sizes=(), alpha=0, solver="sgd", momentum=0, learning_rate_init=0.1,
+        random_state=0, **options,
+    )  # fmt: skip
+    start.set_params(learning_rate_init=1e-300).fit(X, NUMBERS[:, 0])
+    peer.fit(X, NUMBERS[:, 0], weight)
+    module = nn.Linear(6, 1, dtype=np.float64)
+    module.load_state_dict({"weight": start.coefs_[0].T, "bias": start.intercepts_[0]})
+    ours = NeuralRegressor(module, optimizer=xb.optim.SGD, learning_rate_init=0.05, **options)
+    ours.fit(X, NUMBERS[:, 0], weight)
+    np.testing.assert_allclose(ours.loss_curve_, 2 * np.array(peer.loss_curve_), rtol=1e-12)
+    np.testing.assert_allclose(ours.predict(X), peer.predict(X), rtol=1e-12)
+    for name in ("n_iter_", "t_", "best_validation_score_", "validation_scores_"):
+        assert getattr(ours, name) == getattr(peer, name)
+    assert ours.best_loss_ == pytest.approx(2 * peer.best_loss_, rel=1e-12)
 
 
 def test_weights_go_with_their_samples(xb_device: Device) -> None:

@@ -129,13 +129,15 @@ def measure_mnist1d(name: str, seeds: range) -> dict[str, Any]:
     made = mnist1d.data.make_dataset(mnist1d.data.get_dataset_args())
     network = NETWORKS[name]
     x, x_test = (np.float32(made[key]).reshape(-1, *network.shape) for key in ("x", "x_test"))
-    scores = [
-        NeuralClassifier(
-            network.make, learning_rate_init=0.01, batch_size=100, max_iter=150, tol=0.0,
-            n_iter_no_change=150, random_state=seed, device="cpu",
-        ).fit(x, made["y"]).score(x_test, made["y_test"])
-        for seed in seeds
-    ]  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        scores = [
+            NeuralClassifier(
+                network.make, learning_rate_init=0.01, batch_size=100, max_iter=150, tol=0.0,
+                n_iter_no_change=150, random_state=seed, device="cpu",
+            ).fit(x, made["y"]).score(x_test, made["y_test"])
+            for seed in seeds
+        ]  # fmt: skip
     return {
         "data": "mnist1d",
         "model": name,

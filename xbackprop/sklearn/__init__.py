@@ -8,7 +8,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 from xbackprop.sklearn.classifier import MLPClassifier
-from xbackprop.sklearn.neural import NeuralClassifier, NeuralRegressor
+from xbackprop.sklearn.neural_classifier import NeuralClassifier
+from xbackprop.sklearn.neural_regressor import NeuralRegressor
 from xbackprop.sklearn.regressor import MLPRegressor
 
 __all__ = ["MLPClassifier", "MLPRegressor", "NeuralClassifier", "NeuralRegressor"]

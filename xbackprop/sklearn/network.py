@@ -60,8 +60,3 @@ def read_values(network: Sequential) -> tuple[list[np.ndarray], list[np.ndarray]
     weights, biases = weights_and_biases(network)
     coefs = [np.array(to_host(parameter.data).T, order="C") for parameter in weights]
     return coefs, [to_host(parameter.data).copy() for parameter in biases]
-
-
-def copy_values(network: Sequential) -> list[Array]:
-    """Return copies of all values, where they are."""
-    return [parameter.data.copy() for parameter in network.parameters()]

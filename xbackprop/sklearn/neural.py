@@ -1,4 +1,4 @@
-"""Any Module as an estimator: NeuralClassifier and NeuralRegressor."""
+"""What NeuralClassifier and NeuralRegressor share: any Module as an estimator."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -7,22 +7,22 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
-from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device, resolve_device
-from xbackprop.backend.transfer import to_host
-from xbackprop.nn import CrossEntropyLoss, Linear, Module, MSELoss, ReLU, Sequential
-from xbackprop.ops.softmax import softmax
+from xbackprop.nn import Linear, Module, ReLU, Sequential
 from xbackprop.optim import Adam
-from xbackprop.sklearn.epochs import Epochs
+from xbackprop.sklearn.epochs import Epochs, choose_batch_size
+from xbackprop.sklearn.held_out import HeldOut, set_aside
+from xbackprop.sklearn.judge import Judge, begin_records, interruptible
+from xbackprop.sklearn.outputs import outputs_of
 from xbackprop.sklearn.rows import ResidentRows, place_rows
-from xbackprop.training import Trainer
-
-_PREDICTED_AT_ONCE = 1024  # rows
+from xbackprop.sklearn.weighted import WeightedLoss
+from xbackprop.training import EpochMetrics, Trainer
 
 
 def hidden_layer_network(features: int, outputs: int, rng: np.random.Generator) -> Sequential:
@@ -43,9 +43,14 @@ class NeuralEstimator(BaseEstimator, ABC):
         "shuffle": ["boolean"],
         "warm_start": ["boolean"],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [
+            Interval(Integral, 1, None, closed="left"),
+            Options(Real, {np.inf}),
+        ],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "device": [str, Device, None],
     }
 
@@ -60,10 +65,12 @@ class NeuralEstimator(BaseEstimator, ABC):
         batch_size: Any = "auto",
         shuffle: bool = True,
         tol: float = 1e-4,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: float = 10,
         random_state: Any = None,
         verbose: Any = False,
         warm_start: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
         device: str | Device | None = None,
     ) -> None:
         self.module = module
@@ -78,7 +85,46 @@ class NeuralEstimator(BaseEstimator, ABC):
         self.random_state = random_state
         self.verbose = verbose
         self.warm_start = warm_start
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.device = device
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train the network anew.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (samples, features, ...)
+            Inputs on the host, cast to the network's dtype.
+        y : array_like, shape (samples,) or (samples, outputs)
+            Class labels, or numbers.
+        sample_weight : array_like, shape (samples,), optional
+            Factors of the samples: the loss of a batch is ``sum(w l) / sum(w)``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ZeroDivisionError
+            When the weights of a batch sum up to 0.
+        NotImplementedError
+            For weights with a loss that cannot give one number per sample.
+        """
+        is_new = not (self.warm_start and hasattr(self, "module_"))
+        return self._fit(X, y, sample_weight, is_new=is_new, learns_outputs=is_new)
+
+    # --- what the two differ in -----------------------------------------------------------
+
+    @abstractmethod
+    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[Any, np.ndarray]:
+        """Return checked inputs and targets; ``reset`` lets them set the number of features."""
+
+    @abstractmethod
+    def _count_outputs(self, y: np.ndarray, learns: bool) -> int:
+        """Return how many outputs the targets need; learn what they are like, or compare."""
 
     @abstractmethod
     def _targets(self, y: np.ndarray, dtype: Any) -> np.ndarray:
@@ -88,57 +134,52 @@ class NeuralEstimator(BaseEstimator, ABC):
     def _default_loss(self) -> Module:
         """Return the loss that is taken where none is given."""
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any) -> Self:
-        """Train the network anew.
+    @abstractmethod
+    def _has_strata(self) -> bool:
+        """Tell whether samples are set aside class by class."""
 
-        Parameters
-        ----------
-        X : array_like, shape (samples, features, ...)
-            Inputs on the host, cast to the network's dtype.
-        y : array_like, shape (samples,) or (samples, outputs)
-            Class labels, or numbers.
+    @abstractmethod
+    def _activate(self, outputs: Array) -> Array:
+        """Return what is read back of the network's outputs."""
 
-        Returns
-        -------
-        self
-        """
-        is_new = not (self.warm_start and hasattr(self, "module_"))
-        return self._fit(X, y, is_new=is_new, learns_outputs=is_new, epochs=self.max_iter)
+    @abstractmethod
+    def _decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return what ``predict`` gives for activated outputs."""
 
-    def _fit(self, X: Any, y: Any, *, is_new: bool, learns_outputs: bool, epochs: int) -> Self:
+    # --- fit ------------------------------------------------------------------------------
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        is_new: bool,
+        learns_outputs: bool,
+        incremental: bool = False,
+    ) -> Self:
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
         X, y = self._validate(X, y, is_new)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
         random = check_random_state(self.random_state)
         device = resolve_device(self.device)
         outputs = self._count_outputs(y, learns_outputs)
         network = self._make_module(X.shape[1], outputs, random) if is_new else self.module_
-        dtype = network.dtype or np.dtype(np.float32)
         network.to(device)
         if is_new:
             make = Adam if self.optimizer is None else self.optimizer
             self._optimizer = make(network.parameters(), lr=float(self.learning_rate_init))
-            self.loss_curve_: list[float] = []
-        with device.activate():
-            batches = Epochs(
-                place_rows(X, device, dtype),
-                ResidentRows(self._targets(y, dtype), device),
-                X.shape[0],
-                min(200, X.shape[0]) if self.batch_size == "auto" else int(self.batch_size),
-                random if self.shuffle else None,
-                device,
-            )
-            self._train(network, batches, epochs)
-        self._optimizer.zero_grad()
-        self.module_: Module = network.eval()
+            self.module_: Module = network
+            begin_records(self)
+        try:
+            with device.activate():
+                self._train(network, X, y, sample_weight, random, device, incremental)
+        finally:
+            self._optimizer.zero_grad()
+            network.eval()
         return self
-
-    @abstractmethod
-    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return checked inputs and targets; ``reset`` lets them set the number of features."""
-
-    @abstractmethod
-    def _count_outputs(self, y: np.ndarray, learns: bool) -> int:
-        """Return how many outputs the targets need; learn what they are like, or compare."""
 
     def _make_module(self, features: int, outputs: int, random: Any) -> Module:
         if isinstance(self.module, Module):
@@ -148,242 +189,99 @@ class NeuralEstimator(BaseEstimator, ABC):
         network: Module = make(features, outputs, rng)
         return network.train()
 
-    def _train(self, network: Module, batches: Epochs, epochs: int) -> None:
-        loss = self._default_loss() if self.loss is None else copy.deepcopy(self.loss)
+    def _train(
+        self,
+        network: Module,
+        X: Any,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        random: Any,
+        device: Device,
+        incremental: bool,
+    ) -> None:
+        dtype = network.dtype or np.dtype(np.float32)
+        held = None
+        if self.early_stopping:
+            (X, y, sample_weight), aside = set_aside(
+                X, y, sample_weight, fraction=self.validation_fraction, random=random,
+                is_stratified=self._has_strata(),
+            )  # fmt: skip
+            held = HeldOut(self, *aside, device, dtype)
+        loss, batches = self._place(X, y, sample_weight, random, device, dtype)
         trainer = Trainer(network, loss, self._optimizer)
-        before = len(self.loss_curve_)
-        best, worse = np.inf, 0
+        judge = Judge(self, network, held)
 
-        def judge(row: Any) -> None:
-            nonlocal best, worse
-            self.loss_curve_.append(row.train_loss)
-            if self.verbose:
-                print(f"Iteration {len(self.loss_curve_)}, loss = {row.train_loss:.8f}")
-            worse = worse + 1 if row.train_loss > best - self.tol else 0
-            best = min(best, row.train_loss)
-            if worse > self.n_iter_no_change:
+        def finish(row: EpochMetrics) -> None:
+            judge.finish_epoch(row.train_loss, batches.count)
+            if judge.ends_training:
+                if self.verbose:
+                    print(judge.reason, "Stopping.")
                 trainer.request_stop()
 
-        trainer.fit(batches, epochs=epochs, on_epoch=judge)
-        self.n_iter_ = len(self.loss_curve_) - before
-        self.loss_ = self.loss_curve_[-1]
+        with interruptible():
+            trainer.fit(batches, epochs=1 if incremental else self.max_iter, on_epoch=finish)
+        judge.restore_best()
+        if not incremental:
+            judge.warn_unless_converged()
 
-    def _outputs(self, X: Any, *, probabilities: bool) -> np.ndarray:
+    def _place(
+        self,
+        X: Any,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        random: Any,
+        device: Device,
+        dtype: Any,
+    ) -> tuple[Module, Epochs]:
+        """Return the loss, and the batches it is for; what fits is moved to the device here."""
+        loss = self._default_loss() if self.loss is None else copy.deepcopy(self.loss)
+        loss.to(device, dtype)
+        count = X.shape[0]
+        targets = ResidentRows(self._targets(y, dtype), device)
+        if sample_weight is not None:
+            loss = WeightedLoss(loss, targets.array, sample_weight, dtype)
+            targets = ResidentRows(device.xp.arange(count), device)
+            if loss.reduction == "sum":  # there is no mean that could be none
+                sample_weight = None
+        batches = Epochs(
+            place_rows(X, device, dtype),
+            targets,
+            count,
+            choose_batch_size(self.batch_size, count),
+            random if self.shuffle else None,
+            device,
+            sample_weight,
+        )
+        return loss, batches
+
+    # --- predictions ----------------------------------------------------------------------
+
+    def _outputs(self, X: Any, activate: Callable[[Array], Array]) -> np.ndarray:
+        """Return activated outputs of inputs that are checked here."""
         check_is_fitted(self)
-        X = validate_data(self, X, allow_nd=True, reset=False)
+        X = validate_data(self, X, allow_nd=True, accept_sparse=["csr", "csc"], reset=False)
         device = resolve_device(self.device)
         network = self.module_.to(device)
         rows = place_rows(X, device, network.dtype or np.dtype(np.float32))
-        parts = []
-        with device.activate():
-            for x in rows.batches(list(gen_batches(X.shape[0], _PREDICTED_AT_ONCE)), None, None):
-                output = network(x)
-                parts.append(to_host(softmax(output, 1) if probabilities else output))
-        return np.concatenate(parts)
-
-
-class NeuralClassifier(ClassifierMixin, NeuralEstimator):
-    """A network whose outputs are logits of classes, as an estimator of scikit-learn.
-
-    Parameters
-    ----------
-    module : Module, callable or None
-        A network, copied for each fit; or ``module(features, outputs, rng)``, which makes one; None
-        is one hidden layer of 100 units with ReLU.
-    loss : Module, optional
-        Compares logits with class indices; None is CrossEntropyLoss.
-    optimizer : callable, optional
-        ``optimizer(parameters, lr=...)`` makes one; None is Adam.
-    learning_rate_init : float, default 0.001
-        What the optimizer is given as ``lr``.
-    max_iter : int, default 200
-        Largest number of epochs.
-    batch_size : int or "auto", default "auto"
-        Samples per update; ``min(200, samples)``.
-    shuffle : bool, default True
-        Draw the order of the samples anew in each epoch.
-    tol : float, default 1e-4
-        Smallest improvement of the loss that counts.
-    n_iter_no_change : int, default 10
-        Epochs without improvement after which training stops.
-    random_state : int, RandomState or None
-        Draws weights and orders; not those of a given Module, nor its dropout.
-    verbose : bool, default False
-        Print the loss of each epoch.
-    warm_start : bool, default False
-        Let ``fit`` go on with the last network and optimizer.
-    device : str, Device or None
-        Where to compute; None is the default device.
-
-    Attributes
-    ----------
-    module_ : Module
-        The trained network, on the device.
-    classes_ : numpy.ndarray, shape (classes,)
-        The labels, sorted.
-    loss_curve_ : list of float
-        The mean loss of each epoch, of all calls that went on from each other.
-    loss_, n_iter_, n_features_in_ : float, int, int
-        The last loss, epochs of the last call, and the length of the inputs' second axis.
-
-    Examples
-    --------
-    >>> from xbackprop.sklearn import NeuralClassifier
-    >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
-    >>> model = NeuralClassifier(learning_rate_init=0.05, random_state=0, device="cpu").fit(X, y)
-    >>> print(*model.predict([[-1.0], [4.0]]))
-    low high
-    """
-
-    @_fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
-        """Go on for one epoch over the given data.
-
-        Parameters
-        ----------
-        X : array_like, shape (samples, features, ...)
-            Inputs on the host, cast to the network's dtype.
-        y : array_like, shape (samples,)
-            Class labels.
-        classes : array_like, shape (classes,), optional
-            All labels that will ever come; needed in the first call.
-
-        Returns
-        -------
-        self
-        """
-        is_new = not hasattr(self, "module_")
-        _check_partial_fit_first_call(self, classes)
-        return self._fit(X, y, is_new=is_new, learns_outputs=False, epochs=1)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the softmax of the network's outputs.
-
-        Parameters
-        ----------
-        X : array_like, shape (samples, features, ...)
-            Inputs on the host.
-
-        Returns
-        -------
-        numpy.ndarray, shape (samples, classes)
-            In the order of ``classes_``.
-        """
-        probabilities = self._outputs(X, probabilities=True)
-        expected = (len(probabilities), len(self.classes_))
-        if probabilities.shape != expected:
-            raise ValueError(
-                f"NeuralClassifier expects outputs of shape {expected}, one for each class; the "
-                f"module gives {probabilities.shape}"
-            )
-        return probabilities
+        return outputs_of(network, activate, rows, X.shape[0], device)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class.
+        """Return predictions.
 
         Parameters
         ----------
-        X : array_like, shape (samples, features, ...)
-            Inputs on the host.
-
-        Returns
-        -------
-        numpy.ndarray, shape (samples,)
-        """
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: np.ndarray = self.classes_[best]
-        return labels
-
-    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        X, y = validate_data(self, X, y, allow_nd=True, dtype=(np.float64, np.float32), reset=reset)
-        check_classification_targets(y)
-        return X, y
-
-    def _count_outputs(self, y: np.ndarray, learns: bool) -> int:
-        if learns:
-            self.classes_ = np.unique(y)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                "`y` has classes not in `self.classes_`. "
-                f"`self.classes_` has {self.classes_}. `y` has {unknown} as well."
-            )
-        return len(self.classes_)
-
-    def _targets(self, y: np.ndarray, dtype: Any) -> np.ndarray:
-        return np.searchsorted(self.classes_, y).astype(np.int64)
-
-    def _default_loss(self) -> Module:
-        return CrossEntropyLoss()
-
-
-class NeuralRegressor(RegressorMixin, NeuralEstimator):
-    """A network whose outputs are numbers, as an estimator of scikit-learn.
-
-    Parameters and attributes are those of :class:`NeuralClassifier`, without ``classes_``; the loss
-    compares outputs ``(samples, outputs)`` with numbers of that shape, and None is MSELoss.
-    """
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the network's outputs.
-
-        Parameters
-        ----------
-        X : array_like, shape (samples, features, ...)
+        X : array_like or sparse matrix, shape (samples, features, ...)
             Inputs on the host.
 
         Returns
         -------
         numpy.ndarray, shape (samples,) or (samples, outputs)
-            As the targets were, in their float dtype.
+            The most probable classes; or the network's outputs, of the shape and float dtype that
+            the targets had.
         """
-        outputs = self._outputs(X, probabilities=False)
-        outputs = outputs.astype(self._target_dtype, copy=False)
-        return outputs if self._target_shape else outputs.ravel()
-
-    @_fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X: Any, y: Any) -> Self:
-        """Go on for one epoch over the given data.
-
-        Parameters
-        ----------
-        X : array_like, shape (samples, features, ...)
-            Inputs on the host, cast to the network's dtype.
-        y : array_like, shape (samples,) or (samples, outputs)
-            Numbers.
-
-        Returns
-        -------
-        self
-        """
-        is_new = not hasattr(self, "module_")
-        return self._fit(X, y, is_new=is_new, learns_outputs=is_new, epochs=1)
-
-    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        X, y = validate_data(
-            self, X, y, allow_nd=True, multi_output=True, y_numeric=True,
-            dtype=(np.float64, np.float32), reset=reset,
-        )  # fmt: skip
-        return X, y
-
-    def _count_outputs(self, y: np.ndarray, learns: bool) -> int:
-        if learns:
-            self._target_shape = y.shape[1:]
-            self._target_dtype = y.dtype if y.dtype.kind == "f" else np.dtype(np.float64)
-        elif y.shape[1:] != self._target_shape:
-            expected = ("samples", *self._target_shape)
-            raise ValueError(
-                f"NeuralRegressor expects y of shape {expected}, as before; got {y.shape}"
-            )
-        return 1 if y.ndim == 1 else int(y.shape[1])
-
-    def _targets(self, y: np.ndarray, dtype: Any) -> np.ndarray:
-        return y.reshape(len(y), -1).astype(dtype)
-
-    def _default_loss(self) -> Module:
-        return MSELoss()
+        return self._decode(self._outputs(X, self._activate))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
+        tags.input_tags.sparse = True
         return tags

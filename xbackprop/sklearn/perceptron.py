@@ -7,22 +7,23 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device, resolve_device
-from xbackprop.backend.transfer import to_host
 from xbackprop.nn import Sequential
+from xbackprop.sklearn.judge import begin_records
 from xbackprop.sklearn.lbfgs import minimize
 from xbackprop.sklearn.losses import CanonicalLoss, activate_output
 from xbackprop.sklearn.network import make_network, put_values, read_values
+from xbackprop.sklearn.outputs import outputs_of
 from xbackprop.sklearn.rows import TrainingRows, place_rows
 from xbackprop.sklearn.steps import PenalizedNetwork
 from xbackprop.sklearn.stochastic import StochasticFit
 
 STOCHASTIC_SOLVERS = ("sgd", "adam")
-_PREDICTED_AT_ONCE = 1024  # rows: bounds what is dense of a sparse X, and stays in the CPU's cache
 
 
 class Perceptron(BaseEstimator, ABC):
@@ -193,8 +194,6 @@ class Perceptron(BaseEstimator, ABC):
 
     def _initialize(self, units: list[int], dtype: Any) -> None:
         """Draw the first weights in scikit-learn's order, and reset what is counted."""
-        self.n_iter_ = 0
-        self.t_ = 0
         self.n_layers_ = len(units)
         self.out_activation_ = self._output_activation()
         self.coefs_, self.intercepts_ = [], []
@@ -205,12 +204,9 @@ class Perceptron(BaseEstimator, ABC):
             self.coefs_.append(draw(-bound, bound, (inputs, outputs)).astype(dtype, copy=False))
             self.intercepts_.append(draw(-bound, bound, outputs).astype(dtype, copy=False))
         if self.solver in STOCHASTIC_SOLVERS:
-            self.loss_curve_: list[float] = []
-            self._no_improvement_count = 0
-            stops_early = self.early_stopping
-            self.validation_scores_: list[float] | None = [] if stops_early else None
-            self.best_validation_score_ = -np.inf if stops_early else None
-            self.best_loss_ = None if stops_early else np.inf
+            begin_records(self)
+        else:
+            self.n_iter_ = self.t_ = 0
 
     def _fit_lbfgs(
         self, X: Any, y: Any, sample_weight: Any, units: list[int], device: Device
@@ -242,7 +238,12 @@ class Perceptron(BaseEstimator, ABC):
         units = [self.coefs_[0].shape[0], *(values.shape[1] for values in self.coefs_)]
         device, dtype = resolve_device(self.device), self.coefs_[0].dtype
         network = self._make_network(units, dtype, device)
-        return outputs_of(network, self.out_activation_, X, device, dtype)
+        rows = place_rows(X, device, dtype)
+        return outputs_of(network, self._activate, rows, X.shape[0], device)
+
+    def _activate(self, scores: Array) -> Array:
+        """Return the outputs for what the last layer gives."""
+        return activate_output(scores, self.out_activation_)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return predictions.
@@ -258,20 +259,6 @@ class Perceptron(BaseEstimator, ABC):
             Class labels, or numbers.
         """
         return self._decode(self._outputs(X))
-
-
-def outputs_of(
-    network: Sequential, activation: str, X: Any, device: Device, dtype: Any
-) -> np.ndarray:
-    """Return the activated outputs of a network for host inputs."""
-    rows = place_rows(X, device, dtype)
-    slices = list(gen_batches(X.shape[0], _PREDICTED_AT_ONCE))
-    with np.errstate(all="ignore"), device.activate():
-        parts = [
-            to_host(activate_output(network(x), activation))
-            for x in rows.batches(slices, None, None)
-        ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _hidden_units(sizes: Any) -> list[int]:

@@ -95,6 +95,14 @@ def place_rows(array: Any, device: Device, dtype: Any) -> ResidentRows | Streame
     return ResidentRows(dense, device)
 
 
+def sum_of_weights(weight: np.ndarray, chosen: slice, order: np.ndarray | None) -> float:
+    """Return what the weights of ``order[chosen]`` sum up to; a sum of 0 is ZeroDivisionError."""
+    mass = float(weight[chosen if order is None else order[chosen]].sum())
+    if mass == 0:
+        raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+    return mass
+
+
 class TrainingRows:
     """Inputs, targets and weights of the samples, in the order of an epoch.
 
@@ -163,8 +171,5 @@ class TrainingRows:
         y = self._y.take(*parts)
         if self._weight is None or self._host_weight is None:
             return x, y, None, float(chosen.stop - chosen.start)
-        rows = chosen if self._host_order is None else self._host_order[chosen]
-        mass = float(self._host_weight[rows].sum())
-        if mass == 0:
-            raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+        mass = sum_of_weights(self._host_weight, chosen, self._host_order)
         return x, y, self._weight.take(*parts), mass

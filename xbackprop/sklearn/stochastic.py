@@ -1,19 +1,16 @@
-"""Training by SGD or Adam as scikit-learn does it: epochs, early stopping, and its warnings."""
+"""Training by SGD or Adam as scikit-learn does it: epochs, early stopping, learning rates."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import train_test_split
 from sklearn.utils import shuffle
 
 from xbackprop.backend.device import Device
-from xbackprop.backend.transfer import to_host
-from xbackprop.sklearn.losses import activate_output
-from xbackprop.sklearn.network import copy_values, put_values, read_values
+from xbackprop.sklearn.epochs import choose_batch_size
+from xbackprop.sklearn.held_out import HeldOut, set_aside
+from xbackprop.sklearn.judge import Judge, interruptible
+from xbackprop.sklearn.network import put_values, read_values
 from xbackprop.sklearn.rows import TrainingRows
 from xbackprop.sklearn.schedule import RateSchedule, make_optimizer
 
@@ -59,132 +56,47 @@ class StochasticFit:
         estimator = self.estimator
         if estimator.early_stopping and self.incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        self.best: list[Any] | None = None
+        held = None
         if estimator.early_stopping:
-            X, y, sample_weight = self._set_aside(X, y, sample_weight)
-            self.best = copy_values(self.network)
+            X, y, sample_weight, held = self._set_aside(X, y, sample_weight)
+        judge = Judge(estimator, self.network, held)
         rows = TrainingRows(X, y, sample_weight, self.device, self.dtype)
-        batch_size = self._batch_size(rows.count)
-        try:
-            self._run_epochs(rows, batch_size)
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=2)
+        batch_size = choose_batch_size(estimator.batch_size, rows.count)
+        with interruptible():
+            self._run_epochs(rows, batch_size, judge)
         self.optimizer.zero_grad()
-        if self.best is not None:
-            for parameter, values in zip(self.network.parameters(), self.best, strict=True):
-                parameter.data = values
+        judge.restore_best()
         estimator.coefs_, estimator.intercepts_ = read_values(self.network)
+        if not self.incremental:
+            judge.warn_unless_converged()
 
-    def _run_epochs(self, rows: TrainingRows, batch_size: int) -> None:
+    def _run_epochs(self, rows: TrainingRows, batch_size: int, judge: Judge) -> None:
         estimator = self.estimator
         penalized = estimator._penalized(self.network)
         order = np.arange(rows.count, dtype=int)
-        estimator.n_iter_ = 0
-        for _ in range(estimator.max_iter):
+        for _ in range(1 if self.incremental else estimator.max_iter):
             if estimator.shuffle:
                 order = shuffle(order, random_state=estimator._random_state)
                 rows.arrange(order)
-            estimator.loss_ = penalized.run_epoch(rows, batch_size, self.optimizer)
-            if self._finish_epoch(rows.count) or self.incremental:
-                break
-            if estimator.n_iter_ == estimator.max_iter:
-                warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) "
-                    "reached and the optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=2,
-                )
+            loss = penalized.run_epoch(rows, batch_size, self.optimizer)
+            judge.finish_epoch(loss, rows.count)
+            self.schedule.finish_epoch(estimator.t_)
+            if judge.ends_training:
+                if self.schedule.ends_training(judge.reason, estimator.verbose):
+                    break
+                estimator._no_improvement_count = 0
 
-    def _finish_epoch(self, samples: int) -> bool:
-        """Count and judge an epoch; return whether training ends."""
+    def _set_aside(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, HeldOut]:
+        """Keep the samples that judge; return those that train before them."""
         estimator = self.estimator
-        estimator.n_iter_ += 1
-        estimator.t_ += samples
-        estimator.loss_curve_.append(estimator.loss_)
-        if estimator.verbose:
-            print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
-        if estimator.early_stopping:
-            self._judge_score()
-            what = "Validation score did not improve more than"
-        else:
-            self._judge_loss()
-            what = "Training loss did not improve more than"
-        self.schedule.finish_epoch(estimator.t_)
-        if estimator._no_improvement_count <= estimator.n_iter_no_change:
-            return False
-        message = (
-            f"{what} tol={estimator.tol:f} for {estimator.n_iter_no_change} consecutive epochs."
-        )
-        if self.schedule.ends_training(message, estimator.verbose):
-            return True
-        estimator._no_improvement_count = 0
-        return False
-
-    # --- is it still getting better? ------------------------------------------------------
-
-    def _judge_loss(self) -> None:
-        estimator = self.estimator
-        is_better = not estimator.loss_ > estimator.best_loss_ - estimator.tol
-        estimator._no_improvement_count = 0 if is_better else estimator._no_improvement_count + 1
-        if estimator.loss_ < estimator.best_loss_:
-            estimator.best_loss_ = estimator.loss_
-
-    def _judge_score(self) -> None:
-        estimator = self.estimator
-        score = self._score()
-        estimator.validation_scores_.append(score)
-        if estimator.verbose:
-            print(f"Validation score: {score:f}")
-        is_better = not score < estimator.best_validation_score_ + estimator.tol
-        estimator._no_improvement_count = 0 if is_better else estimator._no_improvement_count + 1
-        if score > estimator.best_validation_score_:
-            estimator.best_validation_score_ = score
-            self.best = copy_values(self.network)
-
-    def _set_aside(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
-        """Keep the samples that judge; return those that train."""
-        estimator = self.estimator
-        is_stratified = is_classifier(estimator) and estimator.n_outputs_ == 1
-        arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
-        parts = train_test_split(
-            *arrays,
-            random_state=estimator._random_state,
-            test_size=estimator.validation_fraction,
-            stratify=y if is_stratified else None,
-        )
-        X, X_held, y, y_held = parts[:4]
-        if X_held.shape[0] < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' "
-                "or the size of your dataset."
-            )
-        self.held_weight: Any = None if sample_weight is None else parts[5]
-        self.held = TrainingRows(X_held, y_held, None, self.device, self.dtype)
+        training, (X_held, y_held, weight_held) = set_aside(
+            X, y, sample_weight,
+            fraction=estimator.validation_fraction,
+            random=estimator._random_state,
+            is_stratified=is_classifier(estimator) and estimator.n_outputs_ == 1,
+        )  # fmt: skip
         if is_classifier(estimator):
             y_held = estimator._label_binarizer.inverse_transform(y_held)
-        self.held_target = y_held
-        return X, y, None if sample_weight is None else parts[4]
-
-    def _score(self) -> float:
-        """Return accuracy or R² on what was set aside; NaN where predictions are not finite."""
-        estimator = self.estimator
-        x, *_ = self.held.take(slice(0, self.held.count))
-        with np.errstate(all="ignore"):
-            scores = activate_output(self.network(x), estimator.out_activation_)
-        predicted = estimator._decode(to_host(scores))
-        if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
-            return float("nan")
-        measure = accuracy_score if is_classifier(estimator) else r2_score
-        return float(measure(self.held_target, predicted, sample_weight=self.held_weight))
-
-    def _batch_size(self, samples: int) -> int:
-        asked = self.estimator.batch_size
-        if asked == "auto":
-            return min(200, samples)
-        if asked > samples:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than "
-                "sample size. It is going to be clipped",
-                stacklevel=2,
-            )
-        return int(np.clip(asked, 1, samples))
+        held = HeldOut(estimator, X_held, y_held, weight_held, self.device, self.dtype)
+        X, y, sample_weight = training
+        return X, y, sample_weight, held

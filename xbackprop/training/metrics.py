@@ -147,22 +147,44 @@ def plain_number(value: Any) -> Any:
     return value if isinstance(value, (int, float)) else to_host(value).item()
 
 
+def label_weights(loss_fn: Module, target: Array) -> Array | None:
+    """Return how much each label counts in the mean; None where all samples count alike.
+
+    Parameters
+    ----------
+    loss_fn : Module
+        The loss.
+    target : array
+        The batch's targets.
+
+    Returns
+    -------
+    array of the target's shape, or None
+        The weight of its class; without class weights, whether it is not ignored.
+    """
+    if not isinstance(loss_fn, (CrossEntropyLoss, NLLLoss)) or target.dtype.kind == "f":
+        return None
+    counted = target != loss_fn.ignore_index
+    weight = dict(loss_fn.own_buffers(persistent=True)).get("weight")
+    if weight is None:
+        return counted
+    xp = get_array_module(target)
+    one_hot = xp.expand_dims(target, -1) == xp.arange(len(weight))
+    return xp.where(one_hot & xp.expand_dims(counted, -1), weight, 0).sum(axis=-1)
+
+
 def _count(loss_fn: Module, target: Array) -> tuple[Any, Any]:
     """Return what a batch's mean loss was divided by, or in proportion to it, and the answers."""
     if not isinstance(loss_fn, (CrossEntropyLoss, NLLLoss)):
         return (len(target) if target.ndim else 1), target.size
-    if target.dtype.kind == "f":  # probabilities of the classes
+    weights = label_weights(loss_fn, target)
+    if weights is None:  # probabilities of the classes
         return (len(target) if target.ndim > 1 else 1), target.size // target.shape[
             _axis(loss_fn, target)
         ]
-    counted = target != loss_fn.ignore_index
-    weight = dict(loss_fn.own_buffers(persistent=True)).get("weight")
-    answers = counted.sum()
-    if weight is None:
-        return answers, answers
-    xp = get_array_module(target)
-    one_hot = xp.expand_dims(target, -1) == xp.arange(len(weight))
-    return xp.where(one_hot & xp.expand_dims(counted, -1), weight, 0).sum(), answers
+    total = weights.sum()
+    is_count = weights.dtype.kind == "b"
+    return total, total if is_count else (target != loss_fn.ignore_index).sum()
 
 
 def _axis(loss_fn: Module, scores: Array) -> int:

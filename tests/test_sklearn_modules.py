@@ -31,16 +31,9 @@ def make_convnet(features: int, outputs: int, rng: np.random.Generator) -> nn.Mo
     return nn.Sequential(*layers, rng=rng)
 
 
-def make_in_float64(features: int, outputs: int, rng: np.random.Generator) -> nn.Module:
-    layers = nn.Linear(features, 20), nn.ReLU(), nn.Linear(20, outputs)
-    return nn.Sequential(*layers, rng=rng).to(dtype=np.float64)
-
-
 @pytest.mark.filterwarnings("ignore")  # the checks provoke what they look for
 @parametrize_with_checks([NeuralClassifier(device="cpu"), NeuralRegressor(device="cpu")])
 def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
-    if "sample_weight_equivalence" in check.func.__name__:  # to 1e-7, which float32 cannot tell
-        estimator.set_params(module=make_in_float64)
     check(estimator)
 
 

@@ -25,9 +25,12 @@ from xbackprop.sklearn.weighted import WeightedLoss
 from xbackprop.training import EpochMetrics, Trainer
 
 
-def hidden_layer_network(features: int, outputs: int, rng: np.random.Generator) -> Sequential:
+def hidden_layer_network(
+    features: int, outputs: int, rng: np.random.Generator, dtype: Any
+) -> Sequential:
     """Return the network that is taken where none is given: 100 hidden units with ReLU."""
-    return Sequential(Linear(features, 100), ReLU(), Linear(100, outputs), rng=rng)
+    layers = Linear(features, 100, dtype=dtype), ReLU(), Linear(100, outputs, dtype=dtype)
+    return Sequential(*layers, rng=rng)
 
 
 class NeuralEstimator(BaseEstimator, ABC):
@@ -166,7 +169,7 @@ class NeuralEstimator(BaseEstimator, ABC):
         random = check_random_state(self.random_state)
         device = resolve_device(self.device)
         outputs = self._count_outputs(y, learns_outputs)
-        network = self._make_module(X.shape[1], outputs, random) if is_new else self.module_
+        network = self._make_module(X, outputs, random) if is_new else self.module_
         network.to(device)
         if is_new:
             make = Adam if self.optimizer is None else self.optimizer
@@ -181,12 +184,13 @@ class NeuralEstimator(BaseEstimator, ABC):
             network.eval()
         return self
 
-    def _make_module(self, features: int, outputs: int, random: Any) -> Module:
+    def _make_module(self, X: Any, outputs: int, random: Any) -> Module:
         if isinstance(self.module, Module):
             return copy.deepcopy(self.module).train()
-        make = hidden_layer_network if self.module is None else self.module
         rng = np.random.default_rng(random.randint(np.iinfo(np.int32).max))
-        network: Module = make(features, outputs, rng)
+        if self.module is None:
+            return hidden_layer_network(X.shape[1], outputs, rng, X.dtype)
+        network: Module = self.module(X.shape[1], outputs, rng)
         return network.train()
 
     def _train(

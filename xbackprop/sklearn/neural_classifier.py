@@ -20,7 +20,7 @@ class NeuralClassifier(ClassifierMixin, NeuralEstimator):
     ----------
     module : Module, callable or None
         A network, copied for each fit; or ``module(features, outputs, rng)``, which makes one; None
-        is one hidden layer of 100 units with ReLU.
+        is one hidden layer of 100 units with ReLU, in float64 where X is, as in scikit-learn.
     loss : Module, optional
         Compares logits with class indices; None is CrossEntropyLoss.
     optimizer : callable, optional

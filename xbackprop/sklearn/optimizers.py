@@ -118,6 +118,9 @@ class EpsilonHatAdam(Adam):
         self.squares = None
         return super().step(*args, **options)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"squares": None}  # it may be on a device
+
     def update(
         self,
         flat: FlatGroup,

@@ -84,7 +84,7 @@ def place_rows(array: Any, device: Device, dtype: Any) -> ResidentRows | Streame
     """
     if scipy.sparse.issparse(array):
         return StreamedRows(array, device, dtype)
-    dense = np.asarray(array, dtype=dtype)
+    dense = np.asarray(array, dtype=dtype, order="C")  # rows are taken again and again
     if device != CPU:
         try:
             with device.activate():

@@ -42,13 +42,14 @@ class Door:
 
     def place(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Move one batch to the model's device; device arrays pass through."""
-        target = self._cast(y, "y")
+        device, dtype = self.device, self.dtype  # found by a walk through the model
+        target = _cast(y, "y", dtype)
         if not is_device_array(target) and not is_float_dtype(target.dtype):
             target = target.astype(np.int64, copy=False)  # as batches() does
         self.check_labels(target)
         parts = as_tuple(x)
-        moved = tuple(self._move(self._cast(part, "x")) for part in parts)
-        return moved if isinstance(x, tuple) else moved[0], self._move(target)
+        moved = tuple(_move(_cast(part, "x", dtype), device) for part in parts)
+        return moved if isinstance(x, tuple) else moved[0], _move(target, device)
 
     def check_labels(self, y: Any) -> None:
         """Look at class indices while they are on the host, before anything moves."""
@@ -63,13 +64,15 @@ class Door:
             name = type(self.loss_fn).__name__
             check_class_indices(name, labels, classes, self.loss_fn.ignore_index)
 
-    def _move(self, array: Array) -> Array:
-        return array if is_device_array(array) else to_device(array, self.device)
 
-    def _cast(self, values: Any, name: str) -> Array:
-        """Return a host array of the model's float dtype; what lies on a device stays as it is."""
-        if is_device_array(values):
-            return values
-        is_scalar = isinstance(values, (bool, int, float)) or getattr(values, "ndim", 1) == 0
-        host = np.asarray(values) if is_scalar else as_host_array(values, name, allow_empty=True)
-        return host.astype(self.dtype, copy=False) if is_float_dtype(host.dtype) else host
+def _move(array: Array, device: Device) -> Array:
+    return array if is_device_array(array) else to_device(array, device)
+
+
+def _cast(values: Any, name: str, dtype: Any) -> Array:
+    """Return a host array, in the model's dtype where it is of floats; device arrays stay."""
+    if is_device_array(values):
+        return values
+    is_scalar = isinstance(values, (bool, int, float)) or getattr(values, "ndim", 1) == 0
+    host = np.asarray(values) if is_scalar else as_host_array(values, name, allow_empty=True)
+    return host.astype(dtype, copy=False) if is_float_dtype(host.dtype) else host

@@ -27,7 +27,8 @@ def value_and_grad(model: Module, loss_fn: Module) -> Callable[..., tuple[Array,
     Notes
     -----
     On the CPU, with numba, small chains of Linear and elementwise activations run as one op,
-    :func:`xbackprop.nn.perceptron.perceptron_gradients`.
+    :func:`xbackprop.nn.perceptron.perceptron_gradients`, whose sums round otherwise. Trainer calls
+    the layers, for its results do not depend on whether somebody watches them.
 
     Examples
     --------

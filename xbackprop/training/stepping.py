@@ -14,7 +14,6 @@ from xbackprop.training.memory import Attempt, within_memory
 from xbackprop.training.recorded import RecordedStep
 from xbackprop.training.scaling import GradScaler
 from xbackprop.training.sharding import check_shards, sharded_forward_backward
-from xbackprop.training.whole_network import WholeNetwork
 
 ON_NAN = ("raise", "skip", "stop")
 _DEVICE_LOOKS_EVERY = 100  # steps; each look waits for the device
@@ -100,7 +99,6 @@ class Stepper:
         if shards > 1 and watcher is not None:
             raise NotImplementedError(f"Trainer(shards={shards}) with a watcher")
         self.shards = shards
-        self._network = WholeNetwork(model, loss_fn)
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer = optimizer
@@ -184,8 +182,7 @@ class Stepper:
 
     def _forward_backward(self, x: Any, y: Any, factor: Any) -> tuple[Array, Array]:
         if self.shards == 1:
-            done = self._network.run(x, y) if factor is None else None
-            return done or forward_backward(self.model, self.loss_fn, x, y, factor)
+            return forward_backward(self.model, self.loss_fn, x, y, factor)
         return sharded_forward_backward(self.model, self.loss_fn, x, y, self.shards, factor)
 
     def _describe(self, inputs: tuple[Any, ...], calls: int, batches: int) -> Attempt:

@@ -23,10 +23,10 @@ def profile(device: str | Device | None = None) -> Iterator[Profile]:
     """Record every call of an op in a ``with`` block: time, operations, bytes, transfers.
 
     Results do not change, but for the rounding of small networks in ``value_and_grad``, which run
-    as one op where nobody watches. What the observer itself takes on the host is taken out of all times and
-    told as ``overhead_seconds``; what dispatch needs to tell an observer of a call remains, one or
-    two microseconds. On ``cuda`` times are those of events in the stream (not yet measured on
-    a GPU), and nothing waits before the block ends; on ``fake`` there are none.
+    as one op where nobody watches. What the observer itself takes on the host is taken out of all
+    times and told as ``overhead_seconds``; what dispatch needs to tell an observer of a call
+    remains, one or two microseconds. On ``cuda`` times are those of events in the stream (not yet
+    measured on a GPU), and nothing waits before the block ends; on ``fake`` there are none.
 
     Parameters
     ----------

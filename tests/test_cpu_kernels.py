@@ -10,7 +10,7 @@ import pytest
 from layer_cases import CASES, Case
 
 import xbackprop as xb
-from xbackprop.dispatch import Op, as_specs, registered_ops
+from xbackprop.dispatch import Kernel, Op, as_specs, registered_ops
 from xbackprop.kernels.cpu.nn.convolution import convolution as convolution_kernel
 from xbackprop.kernels.loops import HAS_NUMBA
 from xbackprop.optim.adam import coupled_adam_update
@@ -24,7 +24,7 @@ from xbackprop.testing.structures import (
 )
 
 needs_numba = pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed (extra fast)")
-CALLS_OF_AN_OP = 40
+CALLS_OF_AN_OP = 60
 
 
 def kernels() -> dict[str, Op]:
@@ -103,7 +103,23 @@ LARGER: list[tuple[Callable[[], xb.Module], Callable[[np.random.Generator], np.n
             ((0, 2), (2, 8, 33, 34)),
         )
     ),
+    *(
+        # Few channels: depthwise with all strides and paddings, dilated, in small groups; of one.
+        (lambda args=args, options=options: xb.nn.Conv2d(*args, **options), images(*shape))
+        for args, options, shape in (
+            ((8, 8, 3), {"groups": 8, "padding": 1}, (3, 8, 9, 12)),
+            ((8, 8, 3, 2), {"groups": 8, "padding": 1}, (3, 8, 9, 12)),
+            ((8, 16, (3, 2), (1, 2)), {"groups": 8, "padding": (0, 2)}, (3, 8, 8, 7)),
+            ((6, 6, 4, 3), {"groups": 6, "padding": 2, "dilation": (1, 2)}, (2, 6, 13, 14)),
+            ((9, 6, (2, 5), (2, 1)), {"groups": 3, "padding": (3, 1)}, (2, 9, 7, 11)),
+            ((16, 8, 3, 5), {"groups": 2, "bias": False}, (2, 16, 13, 11)),
+            ((1, 5, 3), {"padding": 1}, (4, 1, 11, 9)),
+            ((3, 2, 4), {"padding": "same", "dilation": (2, 1)}, (2, 3, 11, 9)),
+        )
+    ),
     (lambda: xb.nn.Conv1d(4, 6, 4, padding="same"), images(9, 4, 50)),
+    (lambda: xb.nn.Conv1d(6, 12, 5, 2, 3, groups=6), images(3, 6, 50)),
+    (lambda: xb.nn.Conv1d(4, 4, 3, groups=2), images(3, 4, 50)),
     (lambda: xb.nn.Conv3d(2, 3, 2), images(2, 2, 6, 7, 8)),
     (lambda: xb.nn.MaxPool2d(2), images(3, 2, 13, 9)),
     (lambda: xb.nn.MaxPool2d(3, 2, 1), images(3, 2, 13, 9)),
@@ -120,10 +136,14 @@ def parts(*values: Any) -> list[Any]:
 
 
 def compare(op: Op, args: tuple[Any, ...], tolerance: float) -> bool:
-    """Compare the kernel with the reference, which get arrays of their own; False: not served."""
-    (kernel,) = op.kernels["cpu"]
-    if kernel.when is not None and not kernel.when(*as_specs(args)):
-        return False
+    """Compare kernels with the reference, which get arrays of their own; False: none serves."""
+    served = [k for k in op.kernels["cpu"] if k.when is None or k.when(*as_specs(args))]
+    for kernel in served:
+        compare_kernel(kernel, op, args, tolerance)
+    return bool(served)
+
+
+def compare_kernel(kernel: Kernel, op: Op, args: tuple[Any, ...], tolerance: float) -> None:
     mine, theirs = tuple(map(copied, args)), tuple(map(copied, args))
     with np.errstate(all="ignore"):
         received, expected = kernel.function(*mine), op.reference(*theirs)
@@ -134,7 +154,6 @@ def compare(op: Op, args: tuple[Any, ...], tolerance: float) -> bool:
             assert one.shape == other.shape
             scale = np.abs(other[np.isfinite(other)]).max(initial=0.0) if other.size else 0.0
             np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * (1 + scale))
-    return True
 
 
 def vars_of(op: Op) -> dict[str, Any]:
@@ -202,6 +221,28 @@ def test_numbers_that_are_none(stem: str) -> None:
                 flat[::3], flat[1::5], flat[2::7] = np.nan, np.inf, -np.inf
             spoiled.append(value)
         compare(kernels()[name], tuple(spoiled), TOLERANCES["float32"].peer)
+
+
+@needs_numba
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_convolutions_between_few_channels_in_any_layout(direction: str) -> None:
+    """In float64 to its own digits; nothing of what surrounds an array is read or written."""
+    name = f"xbackprop.nn.convolution.convolution.convolution_{direction}"
+    op = kernels()[name]
+    direct = next(k for k in op.kernels["cpu"] if k.function.__module__.endswith(".direct"))
+    served = [args for args in calls()[name] if direct.when(*as_specs(args))]
+    assert len(served) > 10
+    for args in served:
+        for change in (as_double, strided, np.asfortranarray):
+            changed = tuple(change(a) if is_float(a) else a for a in args)
+            assert direct.when(*as_specs(changed))
+            tolerance = TOLERANCES["float64" if change is as_double else "float32"].peer
+            compare_kernel(direct, op, changed, tolerance)
+        assert not direct.when(*as_specs(tuple(big_endian(a) if is_float(a) else a for a in args)))
+        empty = tuple(a[:0] if is_float(a) and a.ndim > 1 else a for a in args)
+        assert not direct.when(*as_specs(empty))
+        mixed = (as_double(args[0]), *args[1:])
+        assert not direct.when(*as_specs(mixed))
 
 
 @pytest.mark.parametrize("block", [64, 1 << 12])

@@ -1,0 +1,147 @@
+"""Convolutions between few channels: of images of one channel, depthwise, of small groups."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.loops import HAS_NUMBA, loops
+from xbackprop.nn.convolution.base import Widths
+from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
+from xbackprop.nn.convolution.convolution import convolution_backward as backward_op
+from xbackprop.nn.convolution.convolution import convolution_forward as forward_op
+from xbackprop.ops.correlation import sum_to_channels
+from xbackprop.ops.windows import Sizes, window_counts
+
+CHANNELS = {True: 3, False: 8}  # of one group, and of each of several; beyond, products pay
+POSITIONS = 64  # of an output; loops over less are too short where a product takes all at once
+SMALLEST = 256  # elements
+
+
+def can_serve(
+    x: ArraySpec,
+    weight: ArraySpec,
+    bias: ArraySpec | None,
+    stride: Sizes = (1, 1),
+    padding: Widths = NO_PADDING,
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> bool:
+    """Tell whether few channels meet in an output, over one or two axes with zeros around.
+
+    In one group a product of matrices takes all outputs at once, so there it is stride 1 only.
+    """
+    dtypes = {spec.dtype for spec in (x, weight, bias) if spec is not None}
+    is_one_group = groups == 1
+    return (
+        HAS_NUMBA
+        and len(x.shape) in (3, 4)
+        and weight.shape[1] <= CHANNELS[is_one_group]
+        and padding_mode == "zeros"
+        and 0 not in x.shape
+        and dtypes in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
+        and (not is_one_group or _is_long(x, weight, stride, padding, dilation))
+    )
+
+
+def _is_long(
+    x: ArraySpec, weight: ArraySpec, stride: Sizes, padding: Widths, dilation: Sizes
+) -> bool:
+    lengths = padded_lengths(x.shape[2:], padding)
+    counts = window_counts(lengths, weight.shape[2:], stride, dilation)
+    return set(stride) == {1} and math.prod(counts) >= POSITIONS
+
+
+def can_go_back(grad_output: ArraySpec, x: ArraySpec, weight: ArraySpec, *options: Any) -> bool:
+    """Tell the same of a backward."""
+    return can_serve(x, weight, grad_output, *options[:5])
+
+
+class Layout(NamedTuple):
+    """How an image lies in its phases; all numbers are of height and width."""
+
+    before: tuple[int, int]
+    stride: tuple[int, int]
+    places: np.ndarray
+    lengths: tuple[int, int]
+
+
+def layout(
+    x: np.ndarray, weight: np.ndarray, stride: Sizes, padding: Widths, dilation: Sizes
+) -> Layout:
+    """Lay out two axes, or one as a line of height 1."""
+    lengths = padded_lengths(x.shape[2:], padding)
+    axes = zip(lengths, weight.shape[2:], stride, dilation, padding, strict=True)
+    both = [(1, 1, 1, 1, (0, 0)), *axes][-2:]
+    (sh, sw), (rows, step) = (axis[2] for axis in both), (-(-axis[0] // axis[2]) for axis in both)
+    seen = np.indices([axis[1] for axis in both]).reshape(2, -1)
+    i, j = (index * axis[3] for index, axis in zip(seen, both, strict=True))
+    places = np.ravel_multi_index((j % sw, i % sh, i // sh, j // sw), (sw, sh, rows, step))
+    return Layout((both[0][4][0], both[1][4][0]), (sh, sw), places, (rows, step))
+
+
+def _in_groups(x: np.ndarray, groups: int) -> np.ndarray:
+    """Return ``(samples, channels, ...)`` as ``(samples, groups, channels, height, width)``."""
+    height, width = (1, *x.shape[2:])[-2:]
+    shape = len(x), groups, x.shape[1] // groups, height, width
+    return np.ascontiguousarray(x).reshape(shape)
+
+
+def _kernels(weight: np.ndarray, groups: int) -> np.ndarray:
+    """Return a weight as ``(groups, outputs, channels, elements)``."""
+    shape = groups, len(weight) // groups, weight.shape[1], math.prod(weight.shape[2:])
+    return np.ascontiguousarray(weight).reshape(shape)
+
+
+@forward_op.kernel("cpu", when=can_serve, smallest=SMALLEST)
+def convolution_forward(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Sizes = (1, 1),
+    padding: Widths = NO_PADDING,
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> tuple[np.ndarray, Any]:
+    """Return output and saved, as the op of this name."""
+    lengths = padded_lengths(x.shape[2:], padding)
+    counts = window_counts(lengths, weight.shape[2:], stride, dilation)
+    output = np.empty((len(x), len(weight), *counts), x.dtype)
+    offsets = np.zeros(len(weight), x.dtype) if bias is None else np.ascontiguousarray(bias)
+    loops("direct").convolve(
+        _in_groups(x, groups), _kernels(weight, groups), offsets.reshape(groups, -1),
+        *layout(x, weight, stride, padding, dilation), _in_groups(output, groups),
+    )  # fmt: skip
+    return output, (x, weight, stride, padding, dilation, groups, padding_mode)
+
+
+@backward_op.kernel("cpu", when=can_go_back, smallest=SMALLEST)
+def convolution_backward(
+    grad_output: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Sizes = (1, 1),
+    padding: Widths = NO_PADDING,
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    input_grad: bool = True,
+    weight_grad: bool = True,
+    bias_grad: bool = True,
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Return the gradients, as the op of this name."""
+    where = layout(x, weight, stride, padding, dilation)
+    grad, kernels = _in_groups(grad_output, groups), _kernels(weight, groups)
+    grad_input = grad_weight = None
+    if input_grad:
+        grad_input = np.empty(x.shape, x.dtype)
+        result = _in_groups(grad_input, groups)
+        loops("direct").input_gradient(grad, kernels, *where, result)
+    if weight_grad:
+        grad_weight = np.zeros(weight.shape, weight.dtype)
+        result = _kernels(grad_weight, groups)
+        loops("direct").weight_gradient(grad, _in_groups(x, groups), *where, result)
+    return grad_input, grad_weight, sum_to_channels(grad_output) if bias_grad else None

@@ -117,6 +117,19 @@ LARGER: list[tuple[Callable[[], xb.Module], Callable[[np.random.Generator], np.n
             ((3, 2, 4), {"padding": "same", "dilation": (2, 1)}, (2, 3, 11, 9)),
         )
     ),
+    *(
+        # A kernel of one element, which skips some, in groups; along one axis and three.
+        (lambda layer=layer, args=args, options=options: layer(*args, **options), images(*shape))
+        for layer, args, options, shape in (
+            (xb.nn.Conv2d, (9, 5, 1), {}, (3, 9, 13, 12)),
+            (xb.nn.Conv2d, (9, 5, 1), {"padding": (0, 1)}, (3, 9, 13, 12)),  # not served
+            (xb.nn.Conv2d, (9, 5, (1, 3)), {}, (3, 9, 13, 12)),  # nor this
+            (xb.nn.Conv2d, (9, 5, 1, (1, 2)), {"bias": False}, (3, 9, 13, 12)),
+            (xb.nn.Conv2d, (18, 36, 1, 3), {"groups": 2}, (2, 18, 28, 27)),
+            (xb.nn.Conv1d, (10, 3, 1, 2), {"padding_mode": "reflect"}, (3, 10, 201)),
+            (xb.nn.Conv3d, (9, 10, 1), {}, (2, 9, 5, 6, 7)),
+        )
+    ),
     (lambda: xb.nn.Conv1d(4, 6, 4, padding="same"), images(9, 4, 50)),
     (lambda: xb.nn.Conv1d(6, 12, 5, 2, 3, groups=6), images(3, 6, 50)),
     (lambda: xb.nn.Conv1d(4, 4, 3, groups=2), images(3, 4, 50)),
@@ -223,26 +236,28 @@ def test_numbers_that_are_none(stem: str) -> None:
         compare(kernels()[name], tuple(spoiled), TOLERANCES["float32"].peer)
 
 
-@needs_numba
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_convolutions_between_few_channels_in_any_layout(direction: str) -> None:
+@pytest.mark.parametrize(
+    ("stem", "least"), [pytest.param("direct", 11, marks=needs_numba), ("pointwise", 5)]
+)
+def test_convolutions_in_any_layout(stem: str, least: int, direction: str) -> None:
     """In float64 to its own digits; nothing of what surrounds an array is read or written."""
     name = f"xbackprop.nn.convolution.convolution.convolution_{direction}"
     op = kernels()[name]
-    direct = next(k for k in op.kernels["cpu"] if k.function.__module__.endswith(".direct"))
-    served = [args for args in calls()[name] if direct.when(*as_specs(args))]
-    assert len(served) > 10
+    kernel = next(k for k in op.kernels["cpu"] if k.function.__module__.endswith(f".{stem}"))
+    served = [args for args in calls()[name] if kernel.when(*as_specs(args))]
+    assert len(served) >= least
     for args in served:
         for change in (as_double, strided, np.asfortranarray):
             changed = tuple(change(a) if is_float(a) else a for a in args)
-            assert direct.when(*as_specs(changed))
+            assert kernel.when(*as_specs(changed))
             tolerance = TOLERANCES["float64" if change is as_double else "float32"].peer
-            compare_kernel(direct, op, changed, tolerance)
-        assert not direct.when(*as_specs(tuple(big_endian(a) if is_float(a) else a for a in args)))
+            compare_kernel(kernel, op, changed, tolerance)
+        foreign = tuple(big_endian(a) if is_float(a) else a for a in args)
         empty = tuple(a[:0] if is_float(a) and a.ndim > 1 else a for a in args)
-        assert not direct.when(*as_specs(empty))
         mixed = (as_double(args[0]), *args[1:])
-        assert not direct.when(*as_specs(mixed))
+        for refused in (foreign, empty, mixed):
+            assert not kernel.when(*as_specs(refused))
 
 
 @pytest.mark.parametrize("block", [64, 1 << 12])

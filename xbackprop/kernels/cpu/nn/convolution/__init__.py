@@ -1,5 +1,5 @@
 """Kernels for the convolutions of :mod:`xbackprop.nn.convolution`; the last one is asked first."""
 
-from xbackprop.kernels.cpu.nn.convolution import convolution, direct
+from xbackprop.kernels.cpu.nn.convolution import convolution, direct, pointwise
 
-__all__ = ["convolution", "direct"]
+__all__ = ["convolution", "direct", "pointwise"]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.cpu.nn.convolution.specs import are_of_one_float
 from xbackprop.kernels.loops import HAS_NUMBA, loops
 from xbackprop.nn.convolution.base import Widths
 from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
@@ -33,7 +34,6 @@ def can_serve(
 
     In one group a product of matrices takes all outputs at once, so there it is stride 1 only.
     """
-    dtypes = {spec.dtype for spec in (x, weight, bias) if spec is not None}
     is_one_group = groups == 1
     return (
         HAS_NUMBA
@@ -41,7 +41,7 @@ def can_serve(
         and weight.shape[1] <= CHANNELS[is_one_group]
         and padding_mode == "zeros"
         and 0 not in x.shape
-        and dtypes in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
+        and are_of_one_float(x, weight, bias)
         and (not is_one_group or _is_long(x, weight, stride, padding, dilation))
     )
 

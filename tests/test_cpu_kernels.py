@@ -12,6 +12,7 @@ from layer_cases import CASES, Case
 import xbackprop as xb
 from xbackprop.dispatch import Kernel, Op, as_specs, registered_ops
 from xbackprop.kernels.cpu.nn.convolution import convolution as convolution_kernel
+from xbackprop.kernels.cpu.nn.convolution import copied
 from xbackprop.kernels.loops import HAS_NUMBA
 from xbackprop.optim.adam import coupled_adam_update
 from xbackprop.testing import TOLERANCES
@@ -24,7 +25,7 @@ from xbackprop.testing.structures import (
 )
 
 needs_numba = pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed (extra fast)")
-CALLS_OF_AN_OP = 60
+CALLS_OF_AN_OP = 70
 
 
 def kernels() -> dict[str, Op]:
@@ -42,13 +43,13 @@ class Listener:
     def before(self, call: Any) -> None:
         name = self.names.get(call.op)
         if name is not None and len(self.calls[name]) < CALLS_OF_AN_OP:
-            self.calls[name].append(tuple(map(copied, call.args)))
+            self.calls[name].append(tuple(map(copy_of, call.args)))
 
     def after(self, call: Any, result: Any) -> None:
         pass
 
 
-def copied(value: Any) -> Any:
+def copy_of(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
@@ -118,6 +119,19 @@ LARGER: list[tuple[Callable[[], xb.Module], Callable[[np.random.Generator], np.n
         )
     ),
     *(
+        # Columns that loops copy: strides, groups, dilation, kernels that reach beyond the image.
+        (lambda args=args, options=options: xb.nn.Conv2d(*args, **options), images(*shape))
+        for args, options, shape in (
+            ((9, 5, 3, 2), {"padding": 1}, (7, 9, 23, 24)),
+            ((9, 5, 3, 2), {"padding": 1, "padding_mode": "reflect"}, (7, 9, 23, 24)),  # not served
+            ((10, 20, 3), {"groups": 2, "padding": (0, 2), "dilation": 2}, (4, 10, 17, 16)),
+            ((18, 4, (2, 3), (3, 1)), {"groups": 2, "padding": (1, 0)}, (9, 18, 20, 19)),
+            ((2, 9, 7, 3), {"padding": 3, "bias": False}, (9, 2, 31, 30)),
+        )
+    ),
+    (lambda: xb.nn.Conv1d(4, 6, 5, 2, 2), images(5, 4, 260)),
+    (lambda: xb.nn.Conv1d(10, 5, 3, 1, 1), images(5, 10, 260)),
+    *(
         # A kernel of one element, which skips some, in groups; along one axis and three.
         (lambda layer=layer, args=args, options=options: layer(*args, **options), images(*shape))
         for layer, args, options, shape in (
@@ -157,7 +171,7 @@ def compare(op: Op, args: tuple[Any, ...], tolerance: float) -> bool:
 
 
 def compare_kernel(kernel: Kernel, op: Op, args: tuple[Any, ...], tolerance: float) -> None:
-    mine, theirs = tuple(map(copied, args)), tuple(map(copied, args))
+    mine, theirs = tuple(map(copy_of, args)), tuple(map(copy_of, args))
     with np.errstate(all="ignore"):
         received, expected = kernel.function(*mine), op.reference(*theirs)
     for one, other in zip(parts(received, mine), parts(expected, theirs), strict=True):
@@ -238,7 +252,12 @@ def test_numbers_that_are_none(stem: str) -> None:
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 @pytest.mark.parametrize(
-    ("stem", "least"), [pytest.param("direct", 11, marks=needs_numba), ("pointwise", 5)]
+    ("stem", "least"),
+    [
+        pytest.param("direct", 10, marks=needs_numba),
+        pytest.param("copied", 6, marks=needs_numba),
+        ("pointwise", 5),
+    ],
 )
 def test_convolutions_in_any_layout(stem: str, least: int, direction: str) -> None:
     """In float64 to its own digits; nothing of what surrounds an array is read or written."""
@@ -261,8 +280,9 @@ def test_convolutions_in_any_layout(stem: str, least: int, direction: str) -> No
 
 
 @pytest.mark.parametrize("block", [64, 1 << 12])
-def test_convolution_in_blocks_of_any_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution_kernel, "BLOCK", block)
+def test_convolutions_in_blocks_of_any_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (convolution_kernel, copied):
+        monkeypatch.setattr(module, "BLOCK", block)
     for direction in ("forward", "backward"):
         name = f"xbackprop.nn.convolution.convolution.convolution_{direction}"
         for args in calls()[name]:

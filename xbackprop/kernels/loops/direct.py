@@ -1,73 +1,15 @@
 """Convolutions between few channels, added up element by element of the kernel.
 
-An image lies with its padding in memory as one row, or for a stride of ``s`` as ``s`` by ``s`` rows
-of which each holds the elements of one phase: those ``s`` apart. There an element of a kernel sees,
-for all positions of the output at once, a slice of a row, and long loops over slices that are in
-the cache need no product of matrices. Positions that straddle the end of a line are computed too
-and passed over; their gradients are 0, which times infinity is NaN where the reference has none.
+Of an image laid in the rows of its phases an element of the kernel sees slices, and long loops over
+slices that are in the cache need no product of matrices. Positions that straddle the end of a line
+are computed too and passed over; their gradients are 0, which times infinity is NaN where the
+reference has none.
 """
 
 import numpy as np
 
 from xbackprop.kernels.loops.compiling import SUM, loop
-
-
-@loop()
-def _spread(image, before, lines):
-    """Lay an image ``(height, width)`` among the zeros of lines ``(sh, ., width)``, every sh-th."""
-    sh = lines.shape[0]
-    for a in range(sh):
-        first = (a - before[0]) % sh
-        place = (first + before[0]) // sh
-        for i in range((image.shape[0] - first + sh - 1) // sh):
-            source, target = image[first + i * sh], lines[a, place + i, before[1] :]
-            for j in range(source.size):
-                target[j] = source[j]
-
-
-@loop()
-def _pick(lines, before, image):
-    """Take an image back out of lines."""
-    sh = lines.shape[0]
-    for a in range(sh):
-        first = (a - before[0]) % sh
-        place = (first + before[0]) // sh
-        for i in range((image.shape[0] - first + sh - 1) // sh):
-            target, source = image[first + i * sh], lines[a, place + i, before[1] :]
-            for j in range(target.size):
-                target[j] = source[j]
-
-
-@loop()
-def _split(line, parts):
-    """Lay every element ``t sw + b`` of a line in part ``b`` of ``(sw, .)``."""
-    sw, count = parts.shape
-    if sw == 2:  # LLVM makes better loops of constants
-        evens, odds = parts[0], parts[1]
-        for t in range(count):
-            evens[t] = line[2 * t]
-            odds[t] = line[2 * t + 1]
-    else:
-        for b in range(sw):
-            part, rest = parts[b], line[b:]
-            for t in range(count):
-                part[t] = rest[t * sw]
-
-
-@loop()
-def _merge(parts, line):
-    """Lay the parts back in the line."""
-    sw, count = parts.shape
-    if sw == 2:
-        evens, odds = parts[0], parts[1]
-        for t in range(count):
-            line[2 * t] = evens[t]
-            line[2 * t + 1] = odds[t]
-    else:
-        for b in range(sw):
-            part, rest = parts[b], line[b:]
-            for t in range(count):
-                rest[t * sw] = part[t]
+from xbackprop.kernels.loops.phases import merge, pick, split, spread
 
 
 @loop()
@@ -96,9 +38,9 @@ def convolve(x, weight, bias, before, stride, places, lengths, output):
     for n in range(samples):
         for g in range(groups):
             for c in range(channels):
-                _spread(x[n, g, c], before, lines[c])
+                spread(x[n, g, c], before, lines[c])
                 if stride[1] > 1:
-                    _split(whole[c], rows[c].reshape(stride[1], -1))
+                    split(whole[c], rows[c].reshape(stride[1], -1))
             for o in range(outputs):
                 result[:] = bias[g, o]
                 for c in range(channels):
@@ -141,8 +83,8 @@ def input_gradient(grad, weight, before, stride, places, lengths, result):
                             seen[t] += w * flat[t]
             for c in range(channels):
                 if stride[1] > 1:
-                    _merge(rows[c].reshape(stride[1], -1), whole[c])
-                _pick(lines[c], before, result[n, g, c])
+                    merge(rows[c].reshape(stride[1], -1), whole[c])
+                pick(lines[c], before, result[n, g, c])
 
 
 @loop(*SUM)
@@ -157,9 +99,9 @@ def weight_gradient(grad, x, before, stride, places, lengths, result):
     for n in range(samples):
         for g in range(groups):
             for c in range(channels):
-                _spread(x[n, g, c], before, lines[c])
+                spread(x[n, g, c], before, lines[c])
                 if stride[1] > 1:
-                    _split(whole[c], rows[c].reshape(stride[1], -1))
+                    split(whole[c], rows[c].reshape(stride[1], -1))
             for o in range(outputs):
                 _flatten(grad[n, g, o], step, flat)
                 for c in range(channels):

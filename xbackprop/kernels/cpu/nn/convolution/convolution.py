@@ -28,6 +28,7 @@ from xbackprop.ops.windows import Sizes, window_counts
 
 BLOCK = 1 << 20  # numbers in a block of columns: 4 MB in float32
 CHANNELS = 8  # from which on Winograd's products are worth its sums
+FLIPPED = 2  # outputs for an input, up to which their columns cost less than the input's
 SMALLEST = 4096  # elements from which on blocks are worth their calls
 
 
@@ -47,9 +48,23 @@ def can_serve(
     return set(stride) == {1} and groups == 1 and 0 not in x.shape and is_plain
 
 
-def can_go_back(grad_output: ArraySpec, x: ArraySpec, weight: ArraySpec, *options: Any) -> bool:
-    """Tell the same of a backward."""
-    return can_serve(x, weight, grad_output, *options[:5])
+def can_go_back(
+    grad_output: ArraySpec,
+    x: ArraySpec,
+    weight: ArraySpec,
+    stride: Sizes = (1, 1),
+    padding: Widths = NO_PADDING,
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    input_grad: bool = True,
+    *_: bool,
+) -> bool:
+    """Tell the same of a backward, but not where many outputs are looked back at."""
+    looks_at_few = not input_grad or weight.shape[0] <= FLIPPED * weight.shape[1]
+    return can_serve(x, weight, grad_output, stride, padding, dilation, groups, padding_mode) and (
+        looks_at_few or suits_winograd(x, weight, padding, dilation, padding_mode)
+    )
 
 
 class Grid:
@@ -209,7 +224,11 @@ def convolution_backward(
 
 
 def suits_winograd(
-    x: np.ndarray, weight: np.ndarray, padding: Widths, dilation: Sizes, padding_mode: str
+    x: np.ndarray | ArraySpec,
+    weight: np.ndarray | ArraySpec,
+    padding: Widths,
+    dilation: Sizes,
+    padding_mode: str,
 ) -> bool:
     """Tell whether it is a dense kernel of 3x3 with zeros around, between enough channels."""
     return (

@@ -1,11 +1,12 @@
 """Convolutions between few channels: of images of one channel, depthwise, of small groups."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.cpu.nn.convolution.layout import layout
 from xbackprop.kernels.cpu.nn.convolution.specs import are_of_one_float
 from xbackprop.kernels.loops import HAS_NUMBA, loops
 from xbackprop.nn.convolution.base import Widths
@@ -15,7 +16,8 @@ from xbackprop.nn.convolution.convolution import convolution_forward as forward_
 from xbackprop.ops.correlation import sum_to_channels
 from xbackprop.ops.windows import Sizes, window_counts
 
-CHANNELS = {True: 3, False: 8}  # of one group, and of each of several; beyond, products pay
+CHANNELS = 8  # of each group; beyond, products pay
+ELEMENTS = 27  # of a kernel, the same where there is one group
 POSITIONS = 64  # of an output; loops over less are too short where a product takes all at once
 SMALLEST = 256  # elements
 
@@ -34,52 +36,29 @@ def can_serve(
 
     In one group a product of matrices takes all outputs at once, so there it is stride 1 only.
     """
-    is_one_group = groups == 1
     return (
         HAS_NUMBA
         and len(x.shape) in (3, 4)
-        and weight.shape[1] <= CHANNELS[is_one_group]
+        and weight.shape[1] <= CHANNELS
         and padding_mode == "zeros"
         and 0 not in x.shape
         and are_of_one_float(x, weight, bias)
-        and (not is_one_group or _is_long(x, weight, stride, padding, dilation))
+        and (groups > 1 or _suits_one_group(x, weight, stride, padding, dilation))
     )
 
 
-def _is_long(
+def _suits_one_group(
     x: ArraySpec, weight: ArraySpec, stride: Sizes, padding: Widths, dilation: Sizes
 ) -> bool:
     lengths = padded_lengths(x.shape[2:], padding)
     counts = window_counts(lengths, weight.shape[2:], stride, dilation)
-    return set(stride) == {1} and math.prod(counts) >= POSITIONS
+    elements = math.prod(weight.shape[1:])
+    return set(stride) == {1} and elements <= ELEMENTS and math.prod(counts) >= POSITIONS
 
 
 def can_go_back(grad_output: ArraySpec, x: ArraySpec, weight: ArraySpec, *options: Any) -> bool:
     """Tell the same of a backward."""
     return can_serve(x, weight, grad_output, *options[:5])
-
-
-class Layout(NamedTuple):
-    """How an image lies in its phases; all numbers are of height and width."""
-
-    before: tuple[int, int]
-    stride: tuple[int, int]
-    places: np.ndarray
-    lengths: tuple[int, int]
-
-
-def layout(
-    x: np.ndarray, weight: np.ndarray, stride: Sizes, padding: Widths, dilation: Sizes
-) -> Layout:
-    """Lay out two axes, or one as a line of height 1."""
-    lengths = padded_lengths(x.shape[2:], padding)
-    axes = zip(lengths, weight.shape[2:], stride, dilation, padding, strict=True)
-    both = [(1, 1, 1, 1, (0, 0)), *axes][-2:]
-    (sh, sw), (rows, step) = (axis[2] for axis in both), (-(-axis[0] // axis[2]) for axis in both)
-    seen = np.indices([axis[1] for axis in both]).reshape(2, -1)
-    i, j = (index * axis[3] for index, axis in zip(seen, both, strict=True))
-    places = np.ravel_multi_index((j % sw, i % sh, i // sh, j // sw), (sw, sh, rows, step))
-    return Layout((both[0][4][0], both[1][4][0]), (sh, sw), places, (rows, step))
 
 
 def _in_groups(x: np.ndarray, groups: int) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.cpu.nn.convolution.bias import sum_to_channels
 from xbackprop.kernels.loops import HAS_NUMBA, loops
 from xbackprop.nn.convolution.base import Widths
 from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
@@ -205,7 +206,7 @@ def convolution_backward(
     bias_grad: bool = True,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Return the gradients, as the op of this name."""
-    grad_bias = grad_output.sum(axis=(0, *range(2, x.ndim))) if bias_grad else None
+    grad_bias = sum_to_channels(grad_output) if bias_grad else None
     if suits_winograd(x, weight, padding, dilation, padding_mode):
         return *_by_winograd(grad_output, x, weight, padding, input_grad, weight_grad), grad_bias
     widths = padding

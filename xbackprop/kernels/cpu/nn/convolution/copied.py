@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.cpu.nn.convolution.bias import sum_to_channels
 from xbackprop.kernels.cpu.nn.convolution.convolution import suits_winograd
 from xbackprop.kernels.cpu.nn.convolution.layout import Layout, layout
 from xbackprop.kernels.cpu.nn.convolution.specs import are_of_one_float
@@ -16,7 +17,6 @@ from xbackprop.nn.convolution.base import Widths
 from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
 from xbackprop.nn.convolution.convolution import convolution_backward as backward_op
 from xbackprop.nn.convolution.convolution import convolution_forward as forward_op
-from xbackprop.ops.correlation import sum_to_channels
 from xbackprop.ops.windows import Sizes, window_counts
 
 BLOCK = 1 << 18  # numbers in a block of columns: 1 MB in float32

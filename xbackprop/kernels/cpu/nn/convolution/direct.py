@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.cpu.nn.convolution.bias import sum_to_channels
 from xbackprop.kernels.cpu.nn.convolution.layout import layout
 from xbackprop.kernels.cpu.nn.convolution.specs import are_of_one_float
 from xbackprop.kernels.loops import HAS_NUMBA, loops
@@ -13,7 +14,6 @@ from xbackprop.nn.convolution.base import Widths
 from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
 from xbackprop.nn.convolution.convolution import convolution_backward as backward_op
 from xbackprop.nn.convolution.convolution import convolution_forward as forward_op
-from xbackprop.ops.correlation import sum_to_channels
 from xbackprop.ops.windows import Sizes, window_counts
 
 CHANNELS = 8  # of each group; beyond, products pay

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.cpu.nn.convolution.bias import sum_to_channels
 from xbackprop.kernels.cpu.nn.convolution.specs import are_of_one_float
 from xbackprop.nn.convolution.base import Widths
 from xbackprop.nn.convolution.convolution import NO_PADDING
 from xbackprop.nn.convolution.convolution import convolution_backward as backward_op
 from xbackprop.nn.convolution.convolution import convolution_forward as forward_op
-from xbackprop.ops.correlation import sum_to_channels
 from xbackprop.ops.windows import Sizes
 
 POSITIONS = 64  # of a sample's output; with less, one product of all samples is faster

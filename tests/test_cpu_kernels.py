@@ -11,8 +11,7 @@ from layer_cases import CASES, Case
 
 import xbackprop as xb
 from xbackprop.dispatch import Kernel, Op, as_specs, registered_ops
-from xbackprop.kernels.cpu.nn.convolution import convolution as convolution_kernel
-from xbackprop.kernels.cpu.nn.convolution import copied
+from xbackprop.kernels.cpu.nn.convolution import columns, copied
 from xbackprop.kernels.loops import HAS_NUMBA
 from xbackprop.optim.adam import coupled_adam_update
 from xbackprop.testing import TOLERANCES
@@ -281,7 +280,7 @@ def test_convolutions_in_any_layout(stem: str, least: int, direction: str) -> No
 
 @pytest.mark.parametrize("block", [64, 1 << 12])
 def test_convolutions_in_blocks_of_any_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (convolution_kernel, copied):
+    for module in (columns, copied):
         monkeypatch.setattr(module, "BLOCK", block)
     for direction in ("forward", "backward"):
         name = f"xbackprop.nn.convolution.convolution.convolution_{direction}"

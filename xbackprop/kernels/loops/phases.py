@@ -70,12 +70,12 @@ def merge(parts, line):
 
 
 @loop()
-def gather(x, before, stride, places, lengths, columns):
+def gather(x, first, before, stride, places, lengths, columns):
     """Fill ``columns`` ``(channels, elements, samples, positions)``.
 
-    ``x`` is ``(samples, channels, height, width)``, ``before`` its zeros before, ``lengths`` those
-    of a phase; ``places`` tells where in the phases, flattened, an element of the kernel sees the
-    first position.
+    ``x`` is ``(samples, channels, height, width)``, ``first`` where the block starts in the first
+    two, ``before`` the zeros before the others, ``lengths`` those of a phase; ``places`` tells
+    where in the phases, flattened, an element of the kernel sees the first position.
     """
     channels, elements, samples, positions = columns.shape
     lines = np.zeros((stride[0], lengths[0], stride[1] * lengths[1]), x.dtype)
@@ -83,7 +83,7 @@ def gather(x, before, stride, places, lengths, columns):
     row = whole if stride[1] == 1 else np.empty_like(whole)
     for n in range(samples):
         for c in range(channels):
-            spread(x[n, c], before, lines)
+            spread(x[first[0] + n, first[1] + c], before, lines)
             if stride[1] > 1:
                 split(whole, row.reshape(stride[1], -1))
             for k in range(elements):
@@ -93,8 +93,8 @@ def gather(x, before, stride, places, lengths, columns):
 
 
 @loop()
-def put_back(columns, before, stride, places, lengths, x):
-    """Fill ``x`` with the sums of columns, the adjoint of `gather`."""
+def put_back(columns, first, before, stride, places, lengths, x):
+    """Fill a block of ``x`` with the sums of columns, the adjoint of `gather`."""
     channels, elements, samples, positions = columns.shape
     lines = np.empty((stride[0], lengths[0], stride[1] * lengths[1]), x.dtype)
     whole = lines.reshape(-1)
@@ -108,4 +108,4 @@ def put_back(columns, before, stride, places, lengths, x):
                     target[t] += source[t]
             if stride[1] > 1:
                 merge(row.reshape(stride[1], -1), whole)
-            pick(lines, before, x[n, c])
+            pick(lines, before, x[first[0] + n, first[1] + c])

@@ -143,7 +143,8 @@ def convolution_forward(
     for inputs, outputs in _groups(weight, groups):
         matrix = weight[outputs].reshape(-1, blocks.height)
         for block, columns in blocks:
-            loops("phases").gather(images[block, inputs], *blocks.layout, columns)
+            first = block.start, inputs.start
+            loops("phases").gather(images, first, *blocks.layout, columns)
             product = matrix.dot(columns.reshape(blocks.height, -1))
             picked = blocks.view(product.reshape(len(matrix), -1, blocks.positions))
             if offsets is None:
@@ -170,24 +171,20 @@ def convolution_backward(
     """Return the gradients, as the op of this name."""
     grad_input = np.empty(x.shape, x.dtype) if input_grad else None
     grad_weight = np.empty(weight.shape, weight.dtype) if weight_grad else None
-    images, grads, blocks = (
-        _images(x),
-        _images(grad_output),
-        Blocks(x, weight, stride, padding, dilation),
-    )
+    images, grads = _images(x), _images(grad_output)
+    blocks = Blocks(x, weight, stride, padding, dilation)
     for inputs, outputs in _groups(weight, groups):
         matrix = weight[outputs].reshape(-1, blocks.height)
         total = np.zeros(matrix.T.shape, weight.dtype)
         for block, columns in blocks:
-            flat = columns.reshape(blocks.height, -1)
+            first, flat = (block.start, inputs.start), columns.reshape(blocks.height, -1)
             rows = blocks.rows(grads[block, outputs])
             if weight_grad:
-                loops("phases").gather(images[block, inputs], *blocks.layout, columns)
+                loops("phases").gather(images, first, *blocks.layout, columns)
                 total += flat.dot(rows.T)  # BLAS takes twice as long for the transpose of it
             if grad_input is not None:
                 np.dot(matrix.T, rows, out=flat)
-                target = _images(grad_input)[block, inputs]
-                loops("phases").put_back(columns, *blocks.layout, target)
+                loops("phases").put_back(columns, first, *blocks.layout, _images(grad_input))
         if grad_weight is not None:
             grad_weight[outputs] = total.T.reshape(grad_weight[outputs].shape)
     return grad_input, grad_weight, sum_to_channels(grad_output) if bias_grad else None

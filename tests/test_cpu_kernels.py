@@ -11,7 +11,7 @@ from layer_cases import CASES, Case
 
 import xbackprop as xb
 from xbackprop.dispatch import Kernel, Op, as_specs, registered_ops
-from xbackprop.kernels.cpu.nn.convolution import columns, copied
+from xbackprop.kernels.cpu.nn.convolution.convolution import columns, copied
 from xbackprop.kernels.loops import HAS_NUMBA
 from xbackprop.optim.adam import coupled_adam_update
 from xbackprop.testing import TOLERANCES

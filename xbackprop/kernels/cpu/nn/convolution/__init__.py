@@ -1,5 +1,5 @@
-"""Kernels for the convolutions of :mod:`xbackprop.nn.convolution`; the last one is asked first."""
+"""Kernels for the convolutions of :mod:`xbackprop.nn.convolution`."""
 
-from xbackprop.kernels.cpu.nn.convolution import convolution, copied, direct, pointwise
+from xbackprop.kernels.cpu.nn.convolution import convolution
 
-__all__ = ["convolution", "copied", "direct", "pointwise"]
+__all__ = ["convolution"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
-from xbackprop.kernels.cpu.nn.convolution.bias import sum_to_channels
-from xbackprop.kernels.cpu.nn.convolution.columns import Columns, Grid, view
+from xbackprop.kernels.cpu.nn.convolution.convolution.bias import sum_to_channels
+from xbackprop.kernels.cpu.nn.convolution.convolution.columns import Columns, Grid, view
 from xbackprop.kernels.loops import HAS_NUMBA, loops
 from xbackprop.nn.convolution.base import Widths
 from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths

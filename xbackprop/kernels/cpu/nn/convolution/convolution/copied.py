@@ -1,4 +1,8 @@
-"""Convolutions of any stride as products of columns that compiled loops copy, a block at a time."""
+"""Convolutions of any stride as products of columns that compiled loops copy, a block at a time.
+
+Positions that straddle the end of a line are multiplied too: with gradients of 0, which times
+infinity is NaN where the reference has none.
+"""
 
 import math
 from collections.abc import Iterator

@@ -11,8 +11,8 @@ import pytest
 from layer_cases import CASES, Case
 
 import xbackprop as xb
-from xbackprop.dispatch import Op, as_specs, registered_ops
-from xbackprop.kernels.cpu.nn.convolution import convolution as convolution_kernel
+from xbackprop.dispatch import Kernel, Op, as_specs, registered_ops
+from xbackprop.kernels.cpu.nn.convolution.convolution import columns, copied
 from xbackprop.kernels.loops import HAS_NUMBA
 from xbackprop.nn.perceptron import perceptron_gradients
 from xbackprop.optim.adam import coupled_adam_update
@@ -26,7 +26,7 @@ from xbackprop.testing.structures import (
 )
 
 needs_numba = pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed (extra fast)")
-CALLS_OF_AN_OP = 40
+CALLS_OF_AN_OP = 70
 
 
 def kernels() -> dict[str, Op]:
@@ -44,15 +44,15 @@ class Listener:
     def before(self, call: Any) -> None:
         name = self.names.get(call.op)
         if name is not None and len(self.calls[name]) < CALLS_OF_AN_OP:
-            self.calls[name].append(tuple(map(copied, call.args)))
+            self.calls[name].append(tuple(map(copy_of, call.args)))
 
     def after(self, call: Any, result: Any) -> None:
         pass
 
 
-def copied(value: Any) -> Any:
+def copy_of(value: Any) -> Any:
     if type(value) is tuple:
-        return tuple(map(copied, value))
+        return tuple(map(copy_of, value))
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
@@ -125,7 +125,49 @@ LARGER: list[tuple[Callable[[], xb.Module], Callable[[np.random.Generator], np.n
             ((0, 2), (2, 8, 33, 34)),
         )
     ),
+    *(
+        # Few channels: depthwise with all strides and paddings, dilated, in small groups; of one.
+        (lambda args=args, options=options: xb.nn.Conv2d(*args, **options), images(*shape))
+        for args, options, shape in (
+            ((8, 8, 3), {"groups": 8, "padding": 1}, (3, 8, 9, 12)),
+            ((8, 8, 3, 2), {"groups": 8, "padding": 1}, (3, 8, 9, 12)),
+            ((8, 16, (3, 2), (1, 2)), {"groups": 8, "padding": (0, 2)}, (3, 8, 8, 7)),
+            ((6, 6, 4, 3), {"groups": 6, "padding": 2, "dilation": (1, 2)}, (2, 6, 13, 14)),
+            ((9, 6, (2, 5), (2, 1)), {"groups": 3, "padding": (3, 1)}, (2, 9, 7, 11)),
+            ((16, 8, 3, 5), {"groups": 2, "bias": False}, (2, 16, 13, 11)),
+            ((1, 5, 3), {"padding": 1}, (4, 1, 11, 9)),
+            ((3, 2, 4), {"padding": "same", "dilation": (2, 1)}, (2, 3, 11, 9)),
+        )
+    ),
+    *(
+        # Columns that loops copy: strides, groups, dilation, kernels that reach beyond the image.
+        (lambda args=args, options=options: xb.nn.Conv2d(*args, **options), images(*shape))
+        for args, options, shape in (
+            ((9, 5, 3, 2), {"padding": 1}, (7, 9, 23, 24)),
+            ((9, 5, 3, 2), {"padding": 1, "padding_mode": "reflect"}, (7, 9, 23, 24)),  # not served
+            ((10, 20, 3), {"groups": 2, "padding": (0, 2), "dilation": 2}, (4, 10, 17, 16)),
+            ((18, 4, (2, 3), (3, 1)), {"groups": 2, "padding": (1, 0)}, (9, 18, 20, 19)),
+            ((2, 9, 7, 3), {"padding": 3, "bias": False}, (9, 2, 31, 30)),
+        )
+    ),
+    (lambda: xb.nn.Conv1d(4, 6, 5, 2, 2), images(5, 4, 260)),
+    (lambda: xb.nn.Conv1d(10, 5, 3, 1, 1), images(5, 10, 260)),
+    *(
+        # A kernel of one element, which skips some, in groups; along one axis and three.
+        (lambda layer=layer, args=args, options=options: layer(*args, **options), images(*shape))
+        for layer, args, options, shape in (
+            (xb.nn.Conv2d, (9, 5, 1), {}, (3, 9, 13, 12)),
+            (xb.nn.Conv2d, (9, 5, 1), {"padding": (0, 1)}, (3, 9, 13, 12)),  # not served
+            (xb.nn.Conv2d, (9, 5, (1, 3)), {}, (3, 9, 13, 12)),  # nor this
+            (xb.nn.Conv2d, (9, 5, 1, (1, 2)), {"bias": False}, (3, 9, 13, 12)),
+            (xb.nn.Conv2d, (18, 36, 1, 3), {"groups": 2}, (2, 18, 28, 27)),
+            (xb.nn.Conv1d, (10, 3, 1, 2), {"padding_mode": "reflect"}, (3, 10, 201)),
+            (xb.nn.Conv3d, (9, 10, 1), {}, (2, 9, 5, 6, 7)),
+        )
+    ),
     (lambda: xb.nn.Conv1d(4, 6, 4, padding="same"), images(9, 4, 50)),
+    (lambda: xb.nn.Conv1d(6, 12, 5, 2, 3, groups=6), images(3, 6, 50)),
+    (lambda: xb.nn.Conv1d(4, 4, 3, groups=2), images(3, 4, 50)),
     (lambda: xb.nn.Conv3d(2, 3, 2), images(2, 2, 6, 7, 8)),
     (lambda: xb.nn.MaxPool2d(2), images(3, 2, 13, 9)),
     (lambda: xb.nn.MaxPool2d(3, 2, 1), images(3, 2, 13, 9)),
@@ -142,11 +184,15 @@ def parts(*values: Any) -> list[Any]:
 
 
 def compare(op: Op, args: tuple[Any, ...], tolerance: float) -> bool:
-    """Compare the kernel with the reference, which get arrays of their own; False: not served."""
-    (kernel,) = op.kernels["cpu"]
-    if kernel.when is not None and not kernel.when(*as_specs(args)):
-        return False
-    mine, theirs = tuple(map(copied, args)), tuple(map(copied, args))
+    """Compare kernels with the reference, which get arrays of their own; False: none serves."""
+    served = [k for k in op.kernels["cpu"] if k.when is None or k.when(*as_specs(args))]
+    for kernel in served:
+        compare_kernel(kernel, op, args, tolerance)
+    return bool(served)
+
+
+def compare_kernel(kernel: Kernel, op: Op, args: tuple[Any, ...], tolerance: float) -> None:
+    mine, theirs = tuple(map(copy_of, args)), tuple(map(copy_of, args))
     with np.errstate(all="ignore"):
         received, expected = kernel.function(*mine), op.reference(*theirs)
     for one, other in zip(parts(received, mine), parts(expected, theirs), strict=True):
@@ -156,7 +202,6 @@ def compare(op: Op, args: tuple[Any, ...], tolerance: float) -> bool:
             assert one.shape == other.shape
             scale = np.abs(other[np.isfinite(other)]).max(initial=0.0) if other.size else 0.0
             np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * (1 + scale))
-    return True
 
 
 def vars_of(op: Op) -> dict[str, Any]:
@@ -226,9 +271,39 @@ def test_numbers_that_are_none(stem: str) -> None:
         compare(kernels()[name], tuple(spoiled), TOLERANCES["float32"].peer)
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize(
+    ("stem", "least"),
+    [
+        pytest.param("direct", 10, marks=needs_numba),
+        pytest.param("copied", 6, marks=needs_numba),
+        ("pointwise", 5),
+    ],
+)
+def test_convolutions_in_any_layout(stem: str, least: int, direction: str) -> None:
+    """In float64 to its own digits; nothing of what surrounds an array is read or written."""
+    name = f"xbackprop.nn.convolution.convolution.convolution_{direction}"
+    op = kernels()[name]
+    kernel = next(k for k in op.kernels["cpu"] if k.function.__module__.endswith(f".{stem}"))
+    served = [args for args in calls()[name] if kernel.when(*as_specs(args))]
+    assert len(served) >= least
+    for args in served:
+        for change in (as_double, strided, np.asfortranarray):
+            changed = tuple(change(a) if is_float(a) else a for a in args)
+            assert kernel.when(*as_specs(changed))
+            tolerance = TOLERANCES["float64" if change is as_double else "float32"].peer
+            compare_kernel(kernel, op, changed, tolerance)
+        foreign = tuple(big_endian(a) if is_float(a) else a for a in args)
+        empty = tuple(a[:0] if is_float(a) and a.ndim > 1 else a for a in args)
+        mixed = (as_double(args[0]), *args[1:])
+        for refused in (foreign, empty, mixed):
+            assert not kernel.when(*as_specs(refused))
+
+
 @pytest.mark.parametrize("block", [64, 1 << 12])
-def test_convolution_in_blocks_of_any_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution_kernel, "BLOCK", block)
+def test_convolutions_in_blocks_of_any_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (columns, copied):
+        monkeypatch.setattr(module, "BLOCK", block)
     for direction in ("forward", "backward"):
         name = f"xbackprop.nn.convolution.convolution.convolution_{direction}"
         for args in calls()[name]:

@@ -195,12 +195,19 @@ def test_kernel_registered_after_the_first_call(doubling: Op) -> None:
 
 
 def test_every_kernel_stands_at_the_path_of_what_it_replaces() -> None:
+    """Several kernels of a module stand in a folder at its path."""
+    package = Path(xb.__file__).parent
     for kind in ("cpu", "cuda"):
-        folder = Path(importlib.import_module(f"xbackprop.kernels.{kind}").__file__ or "").parent
+        folder = package / "kernels" / kind
         for path in sorted(folder.rglob("*.py")):
-            if path.name == "__init__.py" or path.parent in (folder, folder / "libraries"):
-                continue  # packages, and what several kernels share
-            name = ".".join(path.relative_to(folder).with_suffix("").parts)
+            if path.parent in (folder, folder / "libraries"):
+                continue  # what several kernels share
+            place = path.relative_to(folder).with_suffix("")
+            place = place.parent if place.name == "__init__" else place
+            is_package = (package / place / "__init__.py").is_file()
+            if is_package or (package / place.parent).with_suffix(".py").is_file():
+                continue  # a folder of kernels, and what is in one that stands for a module
+            name = ".".join(place.parts)
             replaced = importlib.import_module(f"xbackprop.{name}")
             module = importlib.import_module(f"xbackprop.kernels.{kind}.{name}")
             ops = [value for value in vars(replaced).values() if isinstance(value, Op)]
@@ -208,7 +215,7 @@ def test_every_kernel_stands_at_the_path_of_what_it_replaces() -> None:
                 (op.name, entry.function.__name__)
                 for op in ops
                 for entry in op.kernels.get(kind, ())
-                if entry.function.__module__ == module.__name__
+                if f"{entry.function.__module__}.".startswith(f"{module.__name__}.")
             ]
             assert registered
             assert all(op_name == function_name for op_name, function_name in registered)

@@ -1,5 +1,7 @@
 """Maxima of windows over two axes."""
 
+import numpy as np
+
 from xbackprop.kernels.loops.compiling import loop
 
 
@@ -31,23 +33,27 @@ def maxima(x, rows, columns, output, indices):
 
 @loop()
 def maxima_of_pairs(x, output, indices):
-    """The same for windows of 2x2 that neither overlap nor reach beyond."""
+    """The same for windows of 2x2 that neither overlap nor reach beyond.
+
+    Places are chosen in 32 bits and widened after, so that both loops vectorize.
+    """
     images, _, width = x.shape
+    zero, one, below = np.int32(0), np.int32(1), np.int32(width)
+    places = np.empty(output.shape[2], np.int32)
     for n in range(images):
         for i in range(output.shape[1]):
-            top, bottom = x[n, 2 * i], x[n, 2 * i + 1]
-            start = 2 * i * width
-            for j in range(output.shape[2]):
+            top, bottom, maximum = x[n, 2 * i], x[n, 2 * i + 1], output[n, i]
+            for j in range(places.size):
                 a, b, c, d = top[2 * j], top[2 * j + 1], bottom[2 * j], bottom[2 * j + 1]
-                best, place = a, 0
-                if b > best or b != b:
-                    best, place = b, 1
-                if c > best or c != c:
-                    best, place = c, width
-                if d > best or d != d:
-                    best, place = d, width + 1
-                output[n, i, j] = best
-                indices[n, i, j] = start + 2 * j + place
+                is_b = (b > a) | (b != b)
+                best, place = b if is_b else a, one if is_b else zero
+                is_c = (c > best) | (c != c)
+                best, place = c if is_c else best, below if is_c else place
+                is_d = (d > best) | (d != d)
+                maximum[j], places[j] = d if is_d else best, below + one if is_d else place
+            start, index = 2 * i * width, indices[n, i]
+            for j in range(places.size):
+                index[j] = start + 2 * j + places[j]
 
 
 @loop()

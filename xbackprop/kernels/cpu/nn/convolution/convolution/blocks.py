@@ -1,23 +1,16 @@
-"""Convolutions of stride 1, some samples at a time, on arrays flattened with their padding.
-
-In a padded array that is read as one long row, element ``k`` of a kernel sees, for all positions of
-the output at once, a slice: the row from the offset of ``k`` on. What a kernel sees is therefore
-copied slice by slice, at the speed of a plain copy, and multiplied while it is in the cache.
-Positions that straddle the end of a line are computed too, and passed over when the result is
-picked out of the row.
+"""Convolutions of stride 1 as products of columns, some samples at a time; NumPy alone.
 
 Where numba is installed, kernels of 3x3 between enough channels go Winograd's way, which takes 16
 products for 36: :mod:`xbackprop.kernels.loops.winograd`.
 """
 
-import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.cpu.nn.convolution.convolution.bias import sum_to_channels
+from xbackprop.kernels.cpu.nn.convolution.convolution.columns import Columns, Grid, view
 from xbackprop.kernels.loops import HAS_NUMBA, loops
 from xbackprop.nn.convolution.base import Widths
 from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
@@ -26,8 +19,8 @@ from xbackprop.nn.convolution.convolution import convolution_forward as forward_
 from xbackprop.ops.padding import pad_axes, unpad_axes
 from xbackprop.ops.windows import Sizes, window_counts
 
-BLOCK = 1 << 20  # numbers in a block of columns: 4 MB in float32
 CHANNELS = 8  # from which on Winograd's products are worth its sums
+FLIPPED = 2  # outputs for an input, up to which their columns cost less than the input's
 SMALLEST = 4096  # elements from which on blocks are worth their calls
 
 
@@ -47,98 +40,23 @@ def can_serve(
     return set(stride) == {1} and groups == 1 and 0 not in x.shape and is_plain
 
 
-def can_go_back(grad_output: ArraySpec, x: ArraySpec, weight: ArraySpec, *options: Any) -> bool:
-    """Tell the same of a backward."""
-    return can_serve(x, weight, grad_output, *options[:5])
-
-
-class Grid:
-    """A padded array as one row, and where the elements of a kernel and of an output are in it.
-
-    Parameters
-    ----------
-    lengths : tuple of int
-        Of the padded axes.
-    kernel_size, dilation : sequence of int
-        One number an axis.
-    """
-
-    def __init__(self, lengths: tuple[int, ...], kernel_size: Sizes, dilation: Sizes) -> None:
-        self.kernel_size = tuple(kernel_size)
-        self.elements = math.prod(kernel_size)
-        self.counts = window_counts(lengths, kernel_size, (1,) * len(lengths), dilation)
-        self.steps = tuple(math.prod(lengths[axis + 1 :]) for axis in range(len(lengths)))
-        self.kernel_steps = tuple(d * s for d, s in zip(dilation, self.steps, strict=True))
-        self.size = math.prod(lengths)
-        # From the first element of a kernel to its last; and all positions it can start at.
-        self.reach = sum((k - 1) * s for k, s in zip(kernel_size, self.kernel_steps, strict=True))
-        self.span = self.size - self.reach
-
-    def place(self, index: list[int]) -> int:
-        """Return where an element is in the row."""
-        return sum(i * s for i, s in zip(index, self.steps, strict=True))
-
-
-class Columns:
-    """What a kernel sees in some samples at a time: a row an element of it, a column a position.
-
-    Parameters
-    ----------
-    grid : Grid
-        Of the kernel.
-    array : numpy.ndarray, shape (batch, channels, lengths...)
-        What is seen.
-    width, place : int
-        Length of the row in which ``array`` lies among zeros, and where it starts.
-    first, count : int
-        The positions that are looked at.
-    """
-
-    def __init__(
-        self, grid: Grid, array: np.ndarray, width: int, place: int, first: int, count: int
-    ) -> None:
-        channels, height = array.shape[1], array.shape[1] * grid.elements
-        self.grid, self.array, self.first, self.count = grid, array, first, count
-        self.samples = min(len(array), max(1, BLOCK // (height * count)))
-        # A sample that is larger than a block is looked at in pieces.
-        self.piece = count if self.samples > 1 else min(count, max(64, BLOCK // height))
-        self.rows = np.zeros((self.samples, channels, width), array.dtype)
-        self.inside = view(self.rows, place, (self.samples, channels), grid, array.shape[2:])
-        self.buffer = np.empty(height * self.samples * self.piece, array.dtype)
-
-    def blocks(self) -> Iterator[slice]:
-        """Go through the samples; each block is there for `pieces` until the next."""
-        for start in range(0, len(self.array), self.samples):
-            block = slice(start, min(start + self.samples, len(self.array)))
-            self.inside[: block.stop - block.start] = self.array[block]
-            yield block
-
-    def pieces(self, samples: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """Go through the positions of a block; yield which they are, and the columns."""
-        grid, rows = self.grid, self.rows
-        channels, item = rows.shape[1], rows.itemsize
-        steps = (rows.shape[2], *grid.kernel_steps, channels * rows.shape[2], 1)
-        for start in range(0, self.count, self.piece):
-            length = min(self.piece, self.count - start)
-            seen = as_strided(
-                rows[:, :, self.first + start :],
-                (channels, *grid.kernel_size, samples, length),
-                [item * step for step in steps],
-                writeable=False,
-            )
-            columns = self.buffer[: seen.size].reshape(seen.shape)
-            np.copyto(columns, seen)
-            matrix = columns.reshape(channels * grid.elements, samples * length)
-            # Columns of several samples lie side by side, and of one sample where they belong.
-            yield slice(start, start + samples * length), matrix
-
-
-def view(
-    rows: np.ndarray, place: int, lead: tuple[int, int], grid: Grid, lengths: tuple[int, ...]
-) -> np.ndarray:
-    """Return the view of rows ``(a, b, width)`` with the axes that were flattened into them."""
-    strides = (*rows.strides[:2], *(step * rows.itemsize for step in grid.steps))
-    return as_strided(rows[:, :, place:], (*lead, *lengths), strides)
+def can_go_back(
+    grad_output: ArraySpec,
+    x: ArraySpec,
+    weight: ArraySpec,
+    stride: Sizes = (1, 1),
+    padding: Widths = NO_PADDING,
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    input_grad: bool = True,
+    *_: bool,
+) -> bool:
+    """Tell the same of a backward, but not where many outputs are looked back at."""
+    looks_at_few = not input_grad or weight.shape[0] <= FLIPPED * weight.shape[1]
+    return can_serve(x, weight, grad_output, stride, padding, dilation, groups, padding_mode) and (
+        looks_at_few or suits_winograd(x, weight, padding, dilation, padding_mode)
+    )
 
 
 @forward_op.kernel("cpu", when=can_serve, smallest=SMALLEST)
@@ -190,7 +108,7 @@ def convolution_backward(
     bias_grad: bool = True,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Return the gradients, as the op of this name."""
-    grad_bias = grad_output.sum(axis=(0, *range(2, x.ndim))) if bias_grad else None
+    grad_bias = sum_to_channels(grad_output) if bias_grad else None
     if suits_winograd(x, weight, padding, dilation, padding_mode):
         return *_by_winograd(grad_output, x, weight, padding, input_grad, weight_grad), grad_bias
     widths = padding
@@ -209,7 +127,11 @@ def convolution_backward(
 
 
 def suits_winograd(
-    x: np.ndarray, weight: np.ndarray, padding: Widths, dilation: Sizes, padding_mode: str
+    x: np.ndarray | ArraySpec,
+    weight: np.ndarray | ArraySpec,
+    padding: Widths,
+    dilation: Sizes,
+    padding_mode: str,
 ) -> bool:
     """Tell whether it is a dense kernel of 3x3 with zeros around, between enough channels."""
     return (

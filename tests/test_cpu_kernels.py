@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from layer_cases import CASES, Case
+from layer_cases.recurrent import FEATURES, row
 
 import xbackprop as xb
 from xbackprop.dispatch import Op, as_specs, registered_ops
@@ -64,7 +65,7 @@ def calls() -> dict[str, list[tuple[Any, ...]]]:
                 xb.optim.Adam(module.parameters()).step()
         arrays = np.random.default_rng(0).random((4, 97, 53), np.float32)
         coupled_adam_update(*arrays, 0.01, 0.9, 0.1, 0.999, 0.001, 0.02, 1e-3)
-        for case in CASES:  # after the larger ones, since only so many calls are kept
+        for case in (*LONG, *CASES):  # after the larger ones, since only so many calls are kept
             run(case)
     return listener.calls
 
@@ -111,8 +112,21 @@ LARGER: list[tuple[Callable[[], xb.Module], Callable[[np.random.Generator], np.n
     (lambda: xb.nn.ReLU(), images(33, 17)),
     (lambda: xb.nn.LayerNorm(96), images(150, 96)),
     (lambda: xb.nn.LSTM(5, 33), images(4, 7, 5)),
+    (lambda: xb.nn.GRU(5, 33), images(4, 7, 5)),
+    (lambda: xb.nn.LSTM(5, 33), images(9, 7, 5)),  # so many steps that weights are copied
+    (lambda: xb.nn.GRU(5, 33, bias=False), images(9, 7, 5)),
+    (lambda: xb.nn.RNN(5, 33), images(9, 7, 5)),
+    (lambda: xb.nn.RNN(5, 33, nonlinearity="relu", bidirectional=True), images(9, 7, 5)),
     (lambda: xb.nn.GPT(11, 40, 1, 2, 16), lambda rng: rng.integers(0, 11, (2, 40))),
 ]
+
+LONG = [  # more steps than the rows have, which Elman's network needs to gain from a kernel
+    row(
+        "RNN", shape=(9, 3, FEATURES), lengths=[2, 9, 5], enforce_sorted=False, states=True,
+        bidirectional=True, nonlinearity=nonlinearity,
+    )
+    for nonlinearity in ("tanh", "relu")
+]  # fmt: skip
 
 
 def parts(*values: Any) -> list[Any]:

@@ -111,6 +111,7 @@ LARGER: list[tuple[Callable[[], xb.Module], Callable[[np.random.Generator], np.n
     (lambda: xb.nn.GELU("tanh"), images(33, 17)),
     (lambda: xb.nn.ReLU(), images(33, 17)),
     (lambda: xb.nn.LayerNorm(96), images(150, 96)),
+    (lambda: xb.nn.RMSNorm(96), images(150, 96)),
     (lambda: xb.nn.LSTM(5, 33), images(4, 7, 5)),
     (lambda: xb.nn.GRU(5, 33), images(4, 7, 5)),
     (lambda: xb.nn.LSTM(5, 33), images(9, 7, 5)),  # so many steps that weights are copied

@@ -79,6 +79,39 @@ def normalize_backward(grad, x_hat, rstd, weight, result, grad_weight, grad_bias
                 weight_part[i] = bias_part[i] = 0
 
 
+@loop()
+def rms_normalize(x, weight, eps, output, rstd):
+    """Rows of mean square 1, then the weight; the mean square in float64."""
+    rows, size = x.shape
+    for n in range(rows):
+        row, out = x[n], output[n]
+        scale = F(1.0 / math.sqrt(_sum_of_squares(row) / size + eps))
+        for i in range(size):
+            out[i] = row[i] * scale * weight[i]
+        rstd[n] = scale
+
+
+@loop()
+def rms_normalize_backward(grad, x, rstd, weight, result, grad_weight):
+    """Gradients of input and weight; the last one is float64 and is added to."""
+    rows, size = grad.shape
+    hat, weight_part = np.empty(size, F), np.zeros(size, F)
+    for n in range(rows):
+        g, row, out, scale = grad[n], x[n], result[n], rstd[n]
+        for i in range(size):
+            hat[i] = row[i] * scale
+        _, second = _two_sums(g, weight, hat)
+        slope = F(second / size)
+        for i in range(size):
+            out[i] = (g[i] * weight[i] - hat[i] * slope) * scale
+        for i in range(size):
+            weight_part[i] += g[i] * hat[i]
+        if n % _BLOCK == _BLOCK - 1 or n == rows - 1:
+            for i in range(size):
+                grad_weight[i] += weight_part[i]
+                weight_part[i] = 0
+
+
 @loop(*SUM)
 def _exponentials(row, shift):
     total = F(0.0)

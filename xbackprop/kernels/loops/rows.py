@@ -9,6 +9,7 @@ from xbackprop.kernels.loops.maths import exp_of_negative
 
 F = np.float32
 _BLOCK = 64  # rows whose sum is made in float32
+LANES = 32  # maxima of parts of a row, four registers of AVX2
 
 
 @loop(*SUM)
@@ -122,10 +123,25 @@ def _exponentials(row, shift):
     return total
 
 
-@loop("contract", "nnan", "nsz")
-def _largest(row):
-    best = row[0]
-    for i in range(row.size):
+@loop()
+def largest(row, lanes):
+    """Return the maximum of those that are no NaN; ``lanes`` is scratch.
+
+    In lanes of its own, since LLVM vectorizes no maximum of a row that may hold a NaN.
+    """
+    width = lanes.size
+    whole = row.size // width * width
+    best = F(-math.inf)
+    if whole:
+        for j in range(width):
+            lanes[j] = best
+        for start in range(0, whole, width):
+            part = row[start : start + width]
+            for j in range(width):
+                lanes[j] = part[j] if part[j] > lanes[j] else lanes[j]
+        for j in range(width):
+            best = lanes[j] if lanes[j] > best else best
+    for i in range(whole, row.size):
         best = row[i] if row[i] > best else best
     return best
 
@@ -134,12 +150,13 @@ def _largest(row):
 def softmax_numerators(scores, scale, is_causal, shifts, totals):
     """Turn scores into ``exp(scale scores - shift)`` in place; 0 for keys behind a query."""
     queries, keys = scores.shape
+    lanes = np.empty(LANES, F)
     for n in range(queries):
         seen = min(n + 1, keys) if is_causal else keys
         row = scores[n, :seen]
         for i in range(seen):
             row[i] *= scale
-        shift = _largest(row)
+        shift = largest(row, lanes)
         shifts[n] = shift
         totals[n] = _exponentials(row, shift)
         for i in range(seen, keys):

@@ -4,9 +4,11 @@ from xbackprop.kernels.cpu.nn import (
     activations,
     attention,
     convolution,
+    losses,
     normalization,
     pooling,
     recurrent,
 )
 
-__all__ = ["activations", "attention", "convolution", "normalization", "pooling", "recurrent"]
+__all__ = ["activations", "attention", "convolution", "losses", "normalization", "pooling",
+           "recurrent"]  # fmt: skip

@@ -4,11 +4,12 @@ layer_cases make, on larger ones, and with numbers that are none."""
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from layer_cases import CASES, Case
+from layer_cases.recurrent import FEATURES, row
 
 import xbackprop as xb
 from xbackprop.dispatch import Kernel, Op, as_specs, registered_ops
@@ -34,17 +35,27 @@ def kernels() -> dict[str, Op]:
     return {name: op for name, op in registered_ops().items() if op.kernels.get("cpu")}
 
 
+class Given(NamedTuple):
+    """What an op was called with."""
+
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+
+    def changed(self, change: Callable[[Any], Any]) -> "Given":
+        return self._replace(args=tuple(map(change, self.args)))
+
+
 class Listener:
     """Keeps the arguments of calls whose op has a kernel."""
 
     def __init__(self, ops: dict[str, Op]) -> None:
         self.names = {op: name for name, op in ops.items()}
-        self.calls: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ops}
+        self.calls: dict[str, list[Given]] = {name: [] for name in ops}
 
     def before(self, call: Any) -> None:
         name = self.names.get(call.op)
         if name is not None and len(self.calls[name]) < CALLS_OF_AN_OP:
-            self.calls[name].append(tuple(map(copy_of, call.args)))
+            self.calls[name].append(Given(tuple(map(copy_of, call.args)), call.options))
 
     def after(self, call: Any, result: Any) -> None:
         pass
@@ -57,7 +68,7 @@ def copy_of(value: Any) -> Any:
 
 
 @cache
-def calls() -> dict[str, list[tuple[Any, ...]]]:
+def calls() -> dict[str, list[Given]]:
     """What the rows ask of every op that has a kernel, in float32."""
     listener = Listener(kernels())
     with xb.use_device("cpu"), xb.observe(listener):
@@ -71,7 +82,7 @@ def calls() -> dict[str, list[tuple[Any, ...]]]:
         for units in ((3, 1), (5, 7, 2), (2, 3, 17, 4)):
             for loss in ("half_squared_error", "mse_loss", "cross_entropy"):
                 perceptron_gradients(*small_network(units, loss))
-        for case in CASES:  # after the larger ones, since only so many calls are kept
+        for case in (*LONG, *CASES):  # after the larger ones, since only so many calls are kept
             run(case)
     return listener.calls
 
@@ -174,27 +185,46 @@ LARGER: list[tuple[Callable[[], xb.Module], Callable[[np.random.Generator], np.n
     (lambda: xb.nn.GELU("tanh"), images(33, 17)),
     (lambda: xb.nn.ReLU(), images(33, 17)),
     (lambda: xb.nn.LayerNorm(96), images(150, 96)),
+    (lambda: xb.nn.RMSNorm(96), images(150, 96)),
     (lambda: xb.nn.LSTM(5, 33), images(4, 7, 5)),
+    (lambda: xb.nn.GRU(5, 33), images(4, 7, 5)),
+    (lambda: xb.nn.LSTM(5, 33), images(9, 7, 5)),  # so many steps that weights are copied
+    (lambda: xb.nn.GRU(5, 33, bias=False), images(9, 7, 5)),
+    (lambda: xb.nn.RNN(5, 33), images(9, 7, 5)),
+    (lambda: xb.nn.RNN(5, 33, nonlinearity="relu", bidirectional=True), images(9, 7, 5)),
     (lambda: xb.nn.GPT(11, 40, 1, 2, 16), lambda rng: rng.integers(0, 11, (2, 40))),
 ]
+
+LONG = [  # more steps than the rows have, which Elman's network needs to gain from a kernel
+    row(
+        "RNN", shape=(9, 3, FEATURES), lengths=[2, 9, 5], enforce_sorted=False, states=True,
+        bidirectional=True, nonlinearity=nonlinearity,
+    )
+    for nonlinearity in ("tanh", "relu")
+]  # fmt: skip
 
 
 def parts(*values: Any) -> list[Any]:
     return [leaf for _, leaf in leaves(values, "")]
 
 
-def compare(op: Op, args: tuple[Any, ...], tolerance: float) -> bool:
+def compare(op: Op, given: Given, tolerance: float) -> bool:
     """Compare kernels with the reference, which get arrays of their own; False: none serves."""
-    served = [k for k in op.kernels["cpu"] if k.when is None or k.when(*as_specs(args))]
+    served = [kernel for kernel in op.kernels["cpu"] if serves(kernel, given)]
     for kernel in served:
-        compare_kernel(kernel, op, args, tolerance)
+        compare_kernel(kernel, op, given, tolerance)
     return bool(served)
 
 
-def compare_kernel(kernel: Kernel, op: Op, args: tuple[Any, ...], tolerance: float) -> None:
-    mine, theirs = tuple(map(copy_of, args)), tuple(map(copy_of, args))
+def serves(kernel: Kernel, given: Given) -> bool:
+    return kernel.when is None or kernel.when(*as_specs(given.args), **given.options)
+
+
+def compare_kernel(kernel: Kernel, op: Op, given: Given, tolerance: float) -> None:
+    mine, theirs = given.changed(copy_of).args, given.changed(copy_of).args
     with np.errstate(all="ignore"):
-        received, expected = kernel.function(*mine), op.reference(*theirs)
+        received = kernel.function(*mine, **given.options)
+        expected = op.reference(*theirs, **given.options)
     for one, other in zip(parts(received, mine), parts(expected, theirs), strict=True):
         assert (one is None) == (other is None)
         if isinstance(other, (np.ndarray, np.generic)):
@@ -212,7 +242,7 @@ def vars_of(op: Op) -> dict[str, Any]:
 @pytest.mark.parametrize("name", sorted(kernels()))
 def test_kernel_equals_its_reference(name: str) -> None:
     op = kernels()[name]
-    served = [compare(op, args, TOLERANCES["float32"].peer) for args in calls()[name]]
+    served = [compare(op, given, TOLERANCES["float32"].peer) for given in calls()[name]]
     assert any(served) or (not HAS_NUMBA and "loops" in vars_of(op))
 
 
@@ -220,9 +250,9 @@ def test_kernel_equals_its_reference(name: str) -> None:
 def test_kernel_serves_other_layouts_or_says_so(name: str) -> None:
     """Columns first, every other element, float64, big-endian."""
     op = kernels()[name]
-    for args in calls()[name][:8]:
+    for given in calls()[name][:8]:
         for change in (np.asfortranarray, strided, as_double, big_endian):
-            changed = tuple(change(a) if is_float(a) and a.ndim else a for a in args)
+            changed = given.changed(lambda a, to=change: to(a) if is_float(a) and a.ndim else a)
             compare(op, changed, TOLERANCES["float32"].peer)
 
 
@@ -233,8 +263,8 @@ def test_kernel_serves_other_layouts_or_says_so(name: str) -> None:
 )  # fmt: skip
 def test_some_kernels_serve_float64(stem: str) -> None:
     name = f"xbackprop.{stem}"
-    for args in calls()[name]:
-        double = tuple(as_double(a) if is_float(a) else a for a in args)
+    for given in calls()[name]:
+        double = given.changed(lambda a: as_double(a) if is_float(a) else a)
         assert compare(kernels()[name], double, TOLERANCES["float64"].peer)
 
 
@@ -260,15 +290,68 @@ def big_endian(array: np.ndarray) -> np.ndarray:
 )  # fmt: skip
 def test_numbers_that_are_none(stem: str) -> None:
     name = f"xbackprop.nn.{stem}"
-    for args in calls()[name]:
-        spoiled = []
-        for value in args:
-            if is_float(value):
-                value = value.copy()
-                flat = value.reshape(-1)
-                flat[::3], flat[1::5], flat[2::7] = np.nan, np.inf, -np.inf
-            spoiled.append(value)
-        compare(kernels()[name], tuple(spoiled), TOLERANCES["float32"].peer)
+    for given in calls()[name]:
+        compare(kernels()[name], given.changed(spoiled), TOLERANCES["float32"].peer)
+
+
+def spoiled(value: Any) -> Any:
+    if is_float(value):
+        value = value.copy()
+        flat = value.reshape(-1)
+        flat[::3], flat[1::5], flat[2::7] = np.nan, np.inf, -np.inf
+    return value
+
+
+def unusual_logits() -> np.ndarray:
+    """Rows of 700 classes, more than one block of sums: far away, infinite, and none."""
+    logits = images(11, 700)(np.random.default_rng(0))
+    logits[1] *= 1e4
+    logits[2, 5] = 300  # one class takes all
+    logits[3] = -np.inf
+    logits[4, 9:] = -np.inf
+    logits[5, 650] = logits[6, 3] = logits[6, 600] = np.inf
+    logits[7, 650] = np.nan
+    logits[8, 3], logits[8, 600] = np.nan, np.inf
+    logits[9] = -3e38
+    return logits
+
+
+@needs_numba
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("change", [None, np.int32, np.dtype(">i2"), "strided"])
+@pytest.mark.parametrize("labels", ["known", "ignored", "wrong", "all ignored"])
+def test_cross_entropy_of_any_logits(reduction: str, change: Any, labels: str) -> None:
+    logits = unusual_logits()
+    target = np.array([698, 3, 5, 3, 9, 650, 3, 3, 2, 0, 1])
+    if labels != "known":
+        places, label = {"ignored": ([0, 3, 7], 699), "wrong": ([4, 10], -7),
+                         "all ignored": (slice(None), 699)}[labels]  # fmt: skip
+        target[places] = label
+    changed = strided(target) if isinstance(change, str) else target.astype(change or target.dtype)
+    options = {"ignore_index": 699, "label_smoothing": 0.0, "reduction": reduction}
+    ops, module = kernels(), "xbackprop.nn.losses.cross_entropy.cross_entropy"
+    tolerance = TOLERANCES["float32"].peer
+    for rows in (slice(None), slice(0, 3), slice(10, 11)):  # with rows that spoil the sum, without
+        given = Given((logits[rows], changed[rows].copy(), None), options)
+        assert compare(ops[f"{module}_forward"], given, tolerance)
+        with np.errstate(all="ignore"):
+            _, saved = ops[f"{module}_forward"].reference(*given.args, **options)
+        scale = np.float32(0.3)
+        grads = (0.3, np.array(scale)) if reduction != "none" else (np.full(len(saved[1]), scale),)
+        for grad in grads:
+            assert compare(ops[f"{module}_backward"], Given((grad, *saved), options), tolerance)
+
+
+@needs_numba
+@pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"ignore_index": 2**63}], ids=str)
+def test_cross_entropy_leaves_the_rest_to_its_reference(options: dict[str, Any]) -> None:
+    op = kernels()["xbackprop.nn.losses.cross_entropy.cross_entropy_forward"]
+    logits, target = unusual_logits(), np.zeros(11, np.int64)
+    tolerance = TOLERANCES["float32"].peer
+    assert compare(op, Given((logits, target), {}), tolerance)
+    assert not compare(op, Given((logits, target), options), tolerance)
+    assert not compare(op, Given((logits, target, np.ones(700, np.float32)), {}), tolerance)
+    assert not compare(op, Given((logits, target.astype(np.uint64)), {}), tolerance)
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
@@ -285,19 +368,19 @@ def test_convolutions_in_any_layout(stem: str, least: int, direction: str) -> No
     name = f"xbackprop.nn.convolution.convolution.convolution_{direction}"
     op = kernels()[name]
     kernel = next(k for k in op.kernels["cpu"] if k.function.__module__.endswith(f".{stem}"))
-    served = [args for args in calls()[name] if kernel.when(*as_specs(args))]
+    served = [given for given in calls()[name] if serves(kernel, given)]
     assert len(served) >= least
-    for args in served:
+    for given in served:
         for change in (as_double, strided, np.asfortranarray):
-            changed = tuple(change(a) if is_float(a) else a for a in args)
-            assert kernel.when(*as_specs(changed))
+            changed = given.changed(lambda a, change=change: change(a) if is_float(a) else a)
+            assert serves(kernel, changed)
             tolerance = TOLERANCES["float64" if change is as_double else "float32"].peer
             compare_kernel(kernel, op, changed, tolerance)
-        foreign = tuple(big_endian(a) if is_float(a) else a for a in args)
-        empty = tuple(a[:0] if is_float(a) and a.ndim > 1 else a for a in args)
-        mixed = (as_double(args[0]), *args[1:])
+        foreign = given.changed(lambda a: big_endian(a) if is_float(a) else a)
+        empty = given.changed(lambda a: a[:0] if is_float(a) and a.ndim > 1 else a)
+        mixed = given._replace(args=(as_double(given.args[0]), *given.args[1:]))
         for refused in (foreign, empty, mixed):
-            assert not kernel.when(*as_specs(refused))
+            assert not serves(kernel, refused)
 
 
 @pytest.mark.parametrize("block", [64, 1 << 12])
@@ -306,8 +389,8 @@ def test_convolutions_in_blocks_of_any_size(block: int, monkeypatch: pytest.Monk
         monkeypatch.setattr(module, "BLOCK", block)
     for direction in ("forward", "backward"):
         name = f"xbackprop.nn.convolution.convolution.convolution_{direction}"
-        for args in calls()[name]:
-            compare(kernels()[name], args, TOLERANCES["float32"].peer)
+        for given in calls()[name]:
+            compare(kernels()[name], given, TOLERANCES["float32"].peer)
 
 
 def test_references_can_be_asked_for() -> None:

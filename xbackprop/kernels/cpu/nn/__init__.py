@@ -4,11 +4,12 @@ from xbackprop.kernels.cpu.nn import (
     activations,
     attention,
     convolution,
+    losses,
     normalization,
     perceptron,
     pooling,
     recurrent,
 )
 
-__all__ = ["activations", "attention", "convolution", "normalization", "perceptron", "pooling",
-           "recurrent"]  # fmt: skip
+__all__ = ["activations", "attention", "convolution", "losses", "normalization", "perceptron",
+           "pooling", "recurrent"]  # fmt: skip

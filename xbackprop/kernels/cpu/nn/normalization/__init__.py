@@ -1,5 +1,5 @@
 """Kernels for the ops of :mod:`xbackprop.nn.normalization`."""
 
-from xbackprop.kernels.cpu.nn.normalization import normalize
+from xbackprop.kernels.cpu.nn.normalization import normalize, rms_norm
 
-__all__ = ["normalize"]
+__all__ = ["normalize", "rms_norm"]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.cpu import row_norm
 from xbackprop.kernels.loops import is_plain, loops
 from xbackprop.nn.normalization.normalize import normalize_backward as backward_op
 from xbackprop.nn.normalization.normalize import normalize_forward as forward_op
@@ -19,7 +20,7 @@ def can_serve(
     eps: float,
 ) -> bool:
     """Tell whether the moments are along the last axes, and a weight is of one row."""
-    return weight is not None and _is_of_rows(x, weight, axes) and is_plain(
+    return weight is not None and row_norm.is_row_norm(x, weight, axes) and is_plain(
         *(spec for spec in (x, weight, bias) if spec is not None)
     )  # fmt: skip
 
@@ -36,16 +37,9 @@ def can_go_back(
     return (
         weight is not None
         and all(wanted)
-        and _is_of_rows(x_hat, weight, axes)
+        and row_norm.is_row_norm(x_hat, weight, axes)
         and is_plain(grad_output, x_hat, rstd, weight)
     )
-
-
-def _is_of_rows(x: ArraySpec, weight: ArraySpec, axes: tuple[int, ...]) -> bool:
-    ndim = len(x.shape)
-    last = tuple(range(ndim - len(axes), ndim))
-    one_row = (1,) * (ndim - len(axes)) + x.shape[ndim - len(axes) :]
-    return tuple(sorted(axis % ndim for axis in axes)) == last and weight.shape == one_row
 
 
 @forward_op.kernel("cpu", when=can_serve, smallest=4096)
@@ -88,8 +82,4 @@ def normalize_backward(
         grad_output.reshape(rows), x_hat.reshape(rows), rstd.ravel(), weight.ravel(),
         grad_input.reshape(rows), grad_weight, grad_bias,
     )  # fmt: skip
-    return grad_input, _as_like(grad_weight, weight), _as_like(grad_bias, weight)
-
-
-def _as_like(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return total.astype(weight.dtype).reshape(weight.shape)
+    return grad_input, row_norm.as_like(grad_weight, weight), row_norm.as_like(grad_bias, weight)

@@ -1,5 +1,5 @@
 """Kernels for the ops of :mod:`xbackprop.nn.recurrent`."""
 
-from xbackprop.kernels.cpu.nn.recurrent import lstm
+from xbackprop.kernels.cpu.nn.recurrent import gru, lstm, rnn
 
-__all__ = ["lstm"]
+__all__ = ["gru", "lstm", "rnn"]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.cpu.transposes import transposed
 from xbackprop.kernels.loops import is_plain, loops
 from xbackprop.nn.recurrent.lstm import lstm_backward as backward_op
 from xbackprop.nn.recurrent.lstm import lstm_forward as forward_op
@@ -52,7 +53,7 @@ def can_go_back(
     return weight_hr is None and is_plain(*arrays)
 
 
-@forward_op.kernel("cpu", when=can_serve, smallest=4096)
+@forward_op.kernel("cpu", when=can_serve, smallest=512)
 def lstm_forward(
     x: np.ndarray,
     h0: np.ndarray,
@@ -73,7 +74,7 @@ def lstm_forward(
         np.empty((len(x), h0.shape[1]), x.dtype),
     )
     products = np.empty((len(h0), gates.shape[1]), x.dtype)
-    weight_t = np.ascontiguousarray(weight_hh.T)
+    weight_t = transposed(weight_hh, len(batch_sizes))
     h, c = h0.copy(), c0.copy()
     for start, stop, count in steps(batch_sizes, is_reverse):
         np.dot(h[:count], weight_t, out=products[:count])
@@ -84,7 +85,7 @@ def lstm_forward(
     return (output, h, c), (*saved, gates, cells, output)
 
 
-@backward_op.kernel("cpu", when=can_go_back, smallest=4096)
+@backward_op.kernel("cpu", when=can_go_back, smallest=512)
 def lstm_backward(
     grad_output: np.ndarray,
     x: np.ndarray,

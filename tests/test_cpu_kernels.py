@@ -213,6 +213,20 @@ def test_convolution_in_blocks_of_any_size(block: int, monkeypatch: pytest.Monke
             compare(kernels()[name], args, TOLERANCES["float32"].peer)
 
 
+@needs_numba
+@pytest.mark.parametrize("lead", [(), (4,), (2, 4), (2, 3, 4)])
+def test_heads_are_joined_without_a_copy(lead: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((*lead, 48, 96)).astype(np.float32) for _ in range(3))
+    attention = xb.nn.ScaledDotProductAttention(is_causal=True)
+    output, _ = attention.forward(q, k, v)
+    with xb.use_references():
+        np.testing.assert_allclose(output, attention.forward(q, k, v)[0], rtol=1e-5, atol=1e-6)
+    assert output.shape == q.shape
+    joined = output.swapaxes(-3, -2) if len(lead) > 1 else output
+    assert joined.flags.c_contiguous  # (..., tokens, heads, features), or as without heads
+
+
 def test_references_can_be_asked_for() -> None:
     layer = xb.nn.Conv2d(3, 5, 3, padding=1, rng=0)
     x = images(9, 3, 15, 15)(np.random.default_rng(0))

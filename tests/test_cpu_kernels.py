@@ -204,9 +204,12 @@ def test_numbers_that_are_none(stem: str) -> None:
         compare(kernels()[name], tuple(spoiled), TOLERANCES["float32"].peer)
 
 
-@pytest.mark.parametrize("block", [64, 1 << 12])
-def test_convolution_in_blocks_of_any_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution_kernel, "BLOCK", block)
+@pytest.mark.parametrize("bound", ["BLOCK", "PRODUCT"])
+@pytest.mark.parametrize("numbers", [64, 1 << 12])
+def test_convolution_in_blocks_of_any_size(
+    bound: str, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution_kernel, bound, numbers)
     for direction in ("forward", "backward"):
         name = f"xbackprop.nn.convolution.convolution.convolution_{direction}"
         for args in calls()[name]:

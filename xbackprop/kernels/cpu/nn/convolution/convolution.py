@@ -27,6 +27,7 @@ from xbackprop.ops.padding import pad_axes, unpad_axes
 from xbackprop.ops.windows import Sizes, window_counts
 
 BLOCK = 1 << 20  # numbers in a block of columns: 4 MB in float32
+PRODUCT = 1 << 18  # numbers in what they are multiplied with, or their product
 CHANNELS = 8  # from which on Winograd's products are worth its sums
 SMALLEST = 4096  # elements from which on blocks are worth their calls
 
@@ -92,14 +93,24 @@ class Columns:
         Length of the row in which ``array`` lies among zeros, and where it starts.
     first, count : int
         The positions that are looked at.
+    others : int
+        Rows of what the columns are multiplied with or to: of few rows a block is a long one.
     """
 
     def __init__(
-        self, grid: Grid, array: np.ndarray, width: int, place: int, first: int, count: int
+        self,
+        grid: Grid,
+        array: np.ndarray,
+        width: int,
+        place: int,
+        first: int,
+        count: int,
+        others: int,
     ) -> None:
         channels, height = array.shape[1], array.shape[1] * grid.elements
         self.grid, self.array, self.first, self.count = grid, array, first, count
-        self.samples = min(len(array), max(1, BLOCK // (height * count)))
+        fitting = min(BLOCK // (height * count), PRODUCT // (others * count))
+        self.samples = min(len(array), max(1, fitting))
         # A sample that is larger than a block is looked at in pieces.
         self.piece = count if self.samples > 1 else min(count, max(64, BLOCK // height))
         self.rows = np.zeros((self.samples, channels, width), array.dtype)
@@ -165,7 +176,7 @@ def convolution_forward(
     output = np.empty((len(x), len(weight), *grid.counts), x.dtype)
     offsets = None if bias is None else bias.reshape(-1, *(1,) * len(padding))
     start = grid.place([before for before, _ in padding])
-    columns = Columns(grid, x, grid.size, start, 0, grid.span)
+    columns = Columns(grid, x, grid.size, start, 0, grid.span, len(weight))
     for block in columns.blocks():
         picked, target = _multiply(matrix, columns, block, grid.counts), output[block]
         if offsets is None:
@@ -254,7 +265,7 @@ def _both(
     flipped = np.flip(weight, axes)
     matrix = flipped.swapaxes(0, 1).reshape(weight.shape[1], -1)
     count = grid.place([length - 1 for length in x.shape[2:]]) + 1
-    columns = Columns(grid, grad, grid.size + grid.reach, grid.reach, start, count)
+    columns = Columns(grid, grad, grid.size + grid.reach, grid.reach, start, count, x.shape[1])
     grad_input = np.empty(x.shape, x.dtype)
     if not weight_grad:
         for block in columns.blocks():
@@ -276,7 +287,7 @@ def _weight_alone(
     grad: np.ndarray, x: np.ndarray, weight: np.ndarray, grid: Grid, start: int
 ) -> np.ndarray:
     """Return the gradient of the weight: of what kernels saw in ``x``."""
-    columns = Columns(grid, x, grid.size, start, 0, grid.span)
+    columns = Columns(grid, x, grid.size, start, 0, grid.span, len(weight))
     rows = np.zeros((len(weight), columns.samples, grid.span), x.dtype)
     total = np.zeros((len(weight), weight[0].size), x.dtype)
     for block in columns.blocks():

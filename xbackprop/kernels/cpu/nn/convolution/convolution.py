@@ -245,11 +245,11 @@ def _by_winograd(
     """Return the gradients of input and weight; the first is a convolution of ``grad``."""
     winograd, before = loops("winograd"), (padding[0][0], padding[1][0])
     grad_input = grad_weight = None
+    if weight_grad:  # first: its sums of both are larger, and grad_input need not lie beside them
+        grad_weight = winograd.weight_gradient(grad, x, before)
     if input_grad:
         flipped, rest = np.flip(weight, (2, 3)).swapaxes(0, 1), (2 - before[0], 2 - before[1])
         grad_input = winograd.convolve(grad, flipped, None, rest, x.shape[2:])
-    if weight_grad:
-        grad_weight = winograd.weight_gradient(grad, x, before)
     return grad_input, grad_weight
 
 

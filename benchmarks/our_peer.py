@@ -1,14 +1,7 @@
 """xbackprop in the forms that a user would write, for any network and loss."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
-
-
-def _load_numba() -> None:
-    """Import it before memory is measured, as the others' libraries are; a step would do it."""
-    with contextlib.suppress(ImportError):
-        import numba  # noqa: F401
 
 
 def trained(
@@ -26,7 +19,6 @@ def trained(
     """Return a step as README writes it; with ``reuse_memory``, or a trainer's over shards."""
     import xbackprop as xb
 
-    _load_numba()
     if reuse:
         xb.reuse_memory()
     network = make_network(xb)
@@ -53,7 +45,6 @@ def inferred(
     """Return an inference of the network on ``x``."""
     import xbackprop as xb
 
-    _load_numba()
     network = make_network(xb)
     network.load_state_dict(weights)
     network.eval()

@@ -30,7 +30,8 @@ def targets_table(found: list[dict[str, Any]]) -> str:
     for document in found:
         for run in document["runs"]:
             for row in run["targets"]:
-                against = f"memory of {row['form']}" if "memory" in row["peer"] else row["form"]
+                is_memory = "memory" in row["peer"]
+                against = f"memory of a step of {row['form']}" if is_memory else row["form"]
                 must = "" if row["must"] is None else f"{row['must']:g}"
                 lines.append(
                     f"| {document['title']} | {run['threads']} | {against} "
@@ -42,9 +43,9 @@ def targets_table(found: list[dict[str, Any]]) -> str:
 def times_table(found: list[dict[str, Any]]) -> str:
     """One row a contestant: medians with quartiles, and the distance to the floor."""
     lines = [
-        "| workload | threads | contestant | ms a step (quartiles) | times the floor | MB "
-        "| start + first step (s) |",
-        "|---|---|---|---|---|---|---|",
+        "| workload | threads | contestant | ms a step (quartiles) | times the floor "
+        "| MB a step | MB in all | start + first step (s) |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for document in found:
         for run in document["runs"]:
@@ -52,7 +53,7 @@ def times_table(found: list[dict[str, Any]]) -> str:
                 lines.append(
                     f"| {document['title']} | {run['threads']} | {name} "
                     f"| {row['median_ms']:.3g} ({row['q1_ms']:.3g} to {row['q3_ms']:.3g}) "
-                    f"| {row['over_floor']:.3g} | {row['memory_mb']:.0f} "
+                    f"| {row['over_floor']:.3g} | {row['step_mb']:.1f} | {row['process_mb']:.0f} "
                     f"| {row['start_s']:.1f} + {row['first_step_s']:.1f} |"
                 )
     return "\n".join(lines)

@@ -383,14 +383,31 @@ def test_convolutions_in_any_layout(stem: str, least: int, direction: str) -> No
             assert not serves(kernel, refused)
 
 
-@pytest.mark.parametrize("block", [64, 1 << 12])
-def test_convolutions_in_blocks_of_any_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (columns, copied):
-        monkeypatch.setattr(module, "BLOCK", block)
+@pytest.mark.parametrize("bound", ["BLOCK", "PRODUCT"])
+@pytest.mark.parametrize("numbers", [64, 1 << 12])
+def test_convolutions_in_blocks_of_any_size(
+    bound: str, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (columns, copied) if bound == "BLOCK" else (columns,):
+        monkeypatch.setattr(module, bound, numbers)
     for direction in ("forward", "backward"):
         name = f"xbackprop.nn.convolution.convolution.convolution_{direction}"
         for given in calls()[name]:
             compare(kernels()[name], given, TOLERANCES["float32"].peer)
+
+
+@needs_numba
+@pytest.mark.parametrize("lead", [(), (4,), (2, 4), (2, 3, 4)])
+def test_heads_are_joined_without_a_copy(lead: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((*lead, 48, 96)).astype(np.float32) for _ in range(3))
+    attention = xb.nn.ScaledDotProductAttention(is_causal=True)
+    output, _ = attention.forward(q, k, v)
+    with xb.use_references():
+        np.testing.assert_allclose(output, attention.forward(q, k, v)[0], rtol=1e-5, atol=1e-6)
+    assert output.shape == q.shape
+    joined = output.swapaxes(-3, -2) if len(lead) > 1 else output
+    assert joined.flags.c_contiguous  # (..., tokens, heads, features), or as without heads
 
 
 def test_references_can_be_asked_for() -> None:

@@ -431,3 +431,19 @@ def test_gradients_may_become_zeros_instead_of_none(whose: str, xb_device: Devic
     assert layers[0].weight.grad is None
     xb.value_and_grad(layers[0], xb.nn.MSELoss())(x, x)
     np.testing.assert_array_equal(xb.to_host(layers[0].weight.grad), once)
+
+
+def test_gradients_are_collected_where_the_step_reads_them(xb_device: Device) -> None:
+    model = xb.nn.Linear(3, 2, rng=0)
+    for optimizer in (xb.optim.Adam(model.parameters()), xb.optim.SGD(model.parameters())):
+        optimizer.zero_grad()
+        (flat,) = optimizer.flats
+        model.backward(*model.forward(xb.to_device(np.ones((4, 3), np.float32))))
+        assert all(parameter.grad is grad for parameter, _, grad in flat.bindings)
+        optimizer.step()
+        assert optimizer.flats == [flat]  # made in zero_grad, and not again
+        optimizer.zero_grad()
+        assert optimizer.flats == [flat]
+    optimizer = xb.optim.LBFGS(model.parameters())
+    optimizer.zero_grad()
+    assert not optimizer.flats

@@ -14,6 +14,8 @@ from properties import few, on_two
 import xbackprop as xb
 from xbackprop import nn
 from xbackprop.backend.device import Device
+from xbackprop.nn.pooling.maximum import index_dtype, max_pool_forward
+from xbackprop.nn.pooling.windows import Window
 
 
 def window_of(place: tuple[int, ...], shape: tuple[int, ...], options: dict[str, Any]) -> list[Any]:
@@ -75,6 +77,14 @@ def test_max_pooling_takes_the_first_of_equals_and_the_last_nan(drawn: Any, xb_d
     np.testing.assert_array_equal(xb.to_host(output), expected)
     np.testing.assert_array_equal(xb.to_host(indices), places)
     np.testing.assert_allclose(xb.to_host(grad_input), expected_grad, rtol=0, atol=1e-12)
+
+
+def test_what_is_kept_for_backward_is_as_small_as_its_places_allow(xb_device: Device) -> None:
+    x = xb.asarray(np.random.default_rng(0).normal(size=(4, 8, 32, 32)), dtype=np.float32)
+    _, (indices, *_) = max_pool_forward(x, (Window(2, 2, 0, 1, 16),) * 2)
+    assert indices.dtype == np.int32
+    assert index_dtype((1 << 16, (1 << 15) - 1)) is np.int32
+    assert index_dtype((1 << 16, 1 << 15)) is np.int64
 
 
 @st.composite

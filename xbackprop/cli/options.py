@@ -76,8 +76,8 @@ _ONLY_FOR = {
 }  # fmt: skip
 # What a resumed run may be asked for anew; everything else is as the run has it.
 RESUMABLE = (
-    "resume", "data", "epochs", "graph", "on_nan", "keep", "save_every", "save_steps", "device",
-    "quiet", "detect_anomaly", "record_statistics", "tensorboard",
+    "resume", "data", "epochs", "shards", "graph", "on_nan", "keep", "save_every", "save_steps",
+    "device", "quiet", "detect_anomaly", "record_statistics", "tensorboard",
 )  # fmt: skip
 
 _EPILOG = """\
@@ -152,8 +152,9 @@ class TrainOptions:
         Updates over which it rises; None leaves it to the model.
     weight_decay, clip_norm : float or None
         None is what the optimizer has, and no bound for the norm of the gradients.
-    epochs, batch_size, accumulate, seed : int
-        As their names say; ``accumulate`` is batches per update.
+    epochs, batch_size, accumulate, shards, seed : int
+        As their names say; ``accumulate`` is batches per update, ``shards`` the parts of each batch
+        that run in threads.
     graph : bool
         Record a step on the device and replay it.
     on_nan : str
@@ -213,6 +214,7 @@ class TrainOptions:
     epochs: int = 30
     batch_size: int = 16
     accumulate: int = 1
+    shards: int = 1
     seed: int = 0
     graph: bool = False
     on_nan: str = "raise"
@@ -515,6 +517,11 @@ def _make_parser() -> LineParser:
     network.add_argument(
         "--accumulate", type=whole_number(1), metavar="N",
         help="batches per update: as large a batch as if it fitted into memory (default: 1)",
+    )  # fmt: skip
+    network.add_argument(
+        "--shards", type=whole_number(1), metavar="N",
+        help="parts of each batch, at once in threads of the CPU (default: 1; needs extra fast);\n"
+        "the same N gives the same bits, whatever the threads; for mlp and gpt",
     )  # fmt: skip
     network.add_argument(
         "--graph", action="store_true",

@@ -30,6 +30,7 @@ from xbackprop.data import Split
 from xbackprop.data.columns import TableSplit
 from xbackprop.module import Module, set_precision
 from xbackprop.training import CheckpointFolder, Trainer
+from xbackprop.training.sharding import check_shards
 
 _NO_SETTINGS = ("out", "quiet", "resume", "device_asked_by", "detect_anomaly")
 CONFIG_VERSION = 1  # grows when a key is renamed or removed, not when one is added
@@ -150,16 +151,19 @@ def build_run(
     weights_rng, order_rng = np.random.default_rng(options.seed).spawn(2)
     model = make_network(split.x_train.shape[1:], options, task, weights_rng)
     _set_precision(model, options.precision)
+    loss_fn = task.make_loss()
+    _check_shards(model, loss_fn, options)
     optimizer = make_optimizer(model, options, task)
     lr = float(optimizer.param_groups[0]["lr"])  # a schedule that rises begins with less
     trainer = Trainer(
         model,
-        task.make_loss(),
+        loss_fn,
         optimizer,
         scheduler=make_schedule(optimizer, options, len(split.x_train)),
         scheduler_interval="step",
         accumulation_steps=options.accumulate,
         clip_norm=options.clip_norm,
+        shards=options.shards,
         graph=options.graph,
         on_nan=options.on_nan,
         count_correct=None if task.num_classes is None else task.count_correct,
@@ -282,6 +286,21 @@ def _set_precision(model: Module, precision: str) -> None:
         raise CommandError(f"--precision {precision}: {error}") from error
 
 
+def _check_shards(model: Module, loss_fn: Module, options: TrainOptions) -> None:
+    """End with what stands in the way of cutting each batch, as it was asked for."""
+    asked = f"--shards {options.shards}"
+    watching = {
+        "--record-statistics": options.record_statistics is not None,
+        "--detect-anomaly": options.detect_anomaly,
+    }
+    for name in (name for name, is_asked in watching.items() if is_asked and options.shards > 1):
+        raise CommandError(f"{asked}: {name} looks at whole batches. Leave it out, or --shards 1")
+    try:
+        check_shards(model, loss_fn, options.shards)
+    except (ImportError, NotImplementedError) as error:
+        raise CommandError(f"{asked}: {error}") from error
+
+
 def describe_run(run: Run) -> list[str]:
     """Return what a run is going to do, in a few lines."""
     options = run.options
@@ -332,9 +351,9 @@ def _describe_rate(options: TrainOptions) -> str:
 
 
 def _describe_batch(options: TrainOptions) -> str:
-    if options.accumulate == 1:
-        return str(options.batch_size)
-    return f"{options.accumulate} x {options.batch_size}"
+    groups = "" if options.accumulate == 1 else f"{options.accumulate} x "
+    shards = "" if options.shards == 1 else f", each in {options.shards} shards"
+    return f"{groups}{options.batch_size}{shards}"
 
 
 def _describe_scale(run: Run) -> str | None:

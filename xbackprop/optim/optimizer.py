@@ -373,6 +373,11 @@ class Optimizer:
         set_to_none : bool, default True
             False fills them with zeros instead, so that :meth:`step` still updates (decays, moves
             by momentum) a parameter that the next backward does not reach.
+
+        Notes
+        -----
+        The first call also makes the flat arrays, of which each gradient is a part: made in the
+        first step, they would lie beside gradients in storage of their own.
         """
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -381,6 +386,8 @@ class Optimizer:
                     parameter.contributions = 0
                 else:
                     parameter.zero_grad(set_to_none=False)
+        if not self._flats:
+            self._pack()
 
     # --- the cache ------------------------------------------------------------------------
 

@@ -135,7 +135,8 @@ def _answers(record: RunRecord, checkpoint: Checkpoint, choice: DeviceChoice) ->
         raise CommandError(f"its data {request.data} has changed: {changed}")
     if isinstance(split, TextSplit):
         raise CommandError("of a text only losses are told; `xbackprop explain` shows samples")
-    run = build_run(request, choice, split, lambda: record.folder)
+    alone = replace(request, shards=1)  # of training, which may have been on another machine
+    run = build_run(alone, choice, split, lambda: record.folder)
     run.trainer.model.load_state_dict(checkpoint.model.state_dict())
     return Answers(
         truth=split.y_test,

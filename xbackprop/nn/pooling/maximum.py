@@ -36,7 +36,8 @@ def max_pool_forward(x: Array, windows: tuple[Window, ...]) -> tuple[Array, Any]
     output : array
         The last axes have ``outputs`` elements each.
     saved : (indices, spatial, windows)
-        Where the maximum stands in the flattened last axes of ``x``, as int64, and their shape.
+        Where the maximum stands in the flattened last axes of ``x``, as :func:`index_dtype`, and
+        their shape.
 
     Notes
     -----
@@ -50,7 +51,7 @@ def max_pool_forward(x: Array, windows: tuple[Window, ...]) -> tuple[Array, Any]
     positions = _positions(xp, spatial)
     shape = (*x.shape[: -len(windows)], *(window.outputs for window in windows))
     output = xp.full(shape, -math.inf, dtype=x.dtype.newbyteorder("="))
-    indices = xp.full(shape, -1, dtype=np.int64)
+    indices = xp.full(shape, -1, dtype=index_dtype(spatial))
     for windows_here, elements in offsets(spatial, windows):
         value, best, index = x[elements], output[windows_here], indices[windows_here]
         is_larger = (value > best) | (value != value) | (index < 0)
@@ -75,7 +76,12 @@ def max_pool_backward(
 
 
 def _positions(xp: Any, spatial: tuple[int, ...]) -> Array:
-    return xp.arange(math.prod(spatial), dtype=np.int64).reshape(spatial)
+    return xp.arange(math.prod(spatial), dtype=index_dtype(spatial)).reshape(spatial)
+
+
+def index_dtype(spatial: tuple[int, ...]) -> Any:
+    """Return int32 where all places fit: what is kept for backward takes half the memory."""
+    return np.int32 if math.prod(spatial) < 1 << 31 else np.int64
 
 
 class _MaxPool(Module):
@@ -118,7 +124,9 @@ class _MaxPool(Module):
             self.ceil_mode,
         )
         output, saved = max_pool_forward(x, windows)
-        return ((output, saved[0]) if self.return_indices else output), (saved, output.dtype)
+        if self.return_indices:
+            return (output, saved[0].astype(np.int64)), (saved, output.dtype)
+        return output, (saved, output.dtype)
 
     def backward(self, grad_output: Any, saved: Any, *, input_grad: bool = True) -> Array | None:
         """Give every window's gradient to its maximum; indices have none."""

@@ -355,5 +355,8 @@ class LBFGS(Optimizer):
         size = sum(parameter.size for parameter in self._parameters)
         return options, {self._parameters[0]: check_memory(state_dict["state"], size)}
 
+    def _pack(self) -> None:
+        """Leave the parameters where they are: a step gathers them itself."""
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_memory": on_host(self._memory)}

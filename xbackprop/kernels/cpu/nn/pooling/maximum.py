@@ -7,6 +7,7 @@ import numpy as np
 
 from xbackprop.dispatch import ArraySpec
 from xbackprop.kernels.loops import HAS_NUMBA, is_plain, loops
+from xbackprop.nn.pooling.maximum import index_dtype
 from xbackprop.nn.pooling.maximum import max_pool_backward as backward_op
 from xbackprop.nn.pooling.maximum import max_pool_forward as forward_op
 from xbackprop.nn.pooling.windows import Window
@@ -33,7 +34,7 @@ def max_pool_forward(x: np.ndarray, windows: tuple[Window, ...]) -> tuple[np.nda
     spatial = x.shape[-2:]
     counts = tuple(window.outputs for window in windows)
     output = np.empty((*x.shape[:-2], *counts), x.dtype)
-    indices = np.empty(output.shape, np.int64)
+    indices = np.empty(output.shape, index_dtype(spatial))
     images = x.reshape(-1, *spatial), output.reshape(-1, *counts), indices.reshape(-1, *counts)
     if all(window[:4] == (2, 2, 0, 1) for window in windows) and counts == (
         spatial[0] // 2, spatial[1] // 2,

@@ -83,7 +83,7 @@ def convolution_forward(
     output = np.empty((len(x), len(weight), *grid.counts), x.dtype)
     offsets = None if bias is None else bias.reshape(-1, *(1,) * len(padding))
     start = grid.place([before for before, _ in padding])
-    columns = Columns(grid, x, grid.size, start, 0, grid.span)
+    columns = Columns(grid, x, grid.size, start, 0, grid.span, len(weight))
     for block in columns.blocks():
         picked, target = _multiply(matrix, columns, block, grid.counts), output[block]
         if offsets is None:
@@ -156,11 +156,11 @@ def _by_winograd(
     """Return the gradients of input and weight; the first is a convolution of ``grad``."""
     winograd, before = loops("winograd"), (padding[0][0], padding[1][0])
     grad_input = grad_weight = None
+    if weight_grad:  # first: its sums of both are larger, and grad_input need not lie beside them
+        grad_weight = winograd.weight_gradient(grad, x, before)
     if input_grad:
         flipped, rest = np.flip(weight, (2, 3)).swapaxes(0, 1), (2 - before[0], 2 - before[1])
         grad_input = winograd.convolve(grad, flipped, None, rest, x.shape[2:])
-    if weight_grad:
-        grad_weight = winograd.weight_gradient(grad, x, before)
     return grad_input, grad_weight
 
 
@@ -176,7 +176,7 @@ def _both(
     flipped = np.flip(weight, axes)
     matrix = flipped.swapaxes(0, 1).reshape(weight.shape[1], -1)
     count = grid.place([length - 1 for length in x.shape[2:]]) + 1
-    columns = Columns(grid, grad, grid.size + grid.reach, grid.reach, start, count)
+    columns = Columns(grid, grad, grid.size + grid.reach, grid.reach, start, count, x.shape[1])
     grad_input = np.empty(x.shape, x.dtype)
     if not weight_grad:
         for block in columns.blocks():
@@ -198,7 +198,7 @@ def _weight_alone(
     grad: np.ndarray, x: np.ndarray, weight: np.ndarray, grid: Grid, start: int
 ) -> np.ndarray:
     """Return the gradient of the weight: of what kernels saw in ``x``."""
-    columns = Columns(grid, x, grid.size, start, 0, grid.span)
+    columns = Columns(grid, x, grid.size, start, 0, grid.span, len(weight))
     rows = np.zeros((len(weight), columns.samples, grid.span), x.dtype)
     total = np.zeros((len(weight), weight[0].size), x.dtype)
     for block in columns.blocks():

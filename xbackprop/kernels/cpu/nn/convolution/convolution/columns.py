@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from xbackprop.ops.windows import Sizes, window_counts
 
 BLOCK = 1 << 20  # numbers in a block of columns: 4 MB in float32
+PRODUCT = 1 << 18  # numbers in what they are multiplied with, or their product
 
 
 class Grid:
@@ -58,14 +59,24 @@ class Columns:
         Length of the row in which ``array`` lies among zeros, and where it starts.
     first, count : int
         The positions that are looked at.
+    others : int
+        Rows of what the columns are multiplied with or to: of few rows a block is a long one.
     """
 
     def __init__(
-        self, grid: Grid, array: np.ndarray, width: int, place: int, first: int, count: int
+        self,
+        grid: Grid,
+        array: np.ndarray,
+        width: int,
+        place: int,
+        first: int,
+        count: int,
+        others: int,
     ) -> None:
         channels, height = array.shape[1], array.shape[1] * grid.elements
         self.grid, self.array, self.first, self.count = grid, array, first, count
-        self.samples = min(len(array), max(1, BLOCK // (height * count)))
+        fitting = min(BLOCK // (height * count), PRODUCT // (others * count))
+        self.samples = min(len(array), max(1, fitting))
         # A sample that is larger than a block is looked at in pieces.
         self.piece = count if self.samples > 1 else min(count, max(64, BLOCK // height))
         self.rows = np.zeros((self.samples, channels, width), array.dtype)

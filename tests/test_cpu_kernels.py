@@ -1,7 +1,7 @@
 """Kernels of the CPU against the references they stand in for: on the calls that the rows of
 layer_cases make, on larger ones, and with numbers that are none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from xbackprop.kernels.cpu.nn.convolution.convolution import columns, copied
 from xbackprop.kernels.loops import HAS_NUMBA
 from xbackprop.nn.perceptron import perceptron_gradients
 from xbackprop.optim.adam import coupled_adam_update
+from xbackprop.optim.sgd import sgd_step
 from xbackprop.testing import TOLERANCES
 from xbackprop.testing.structures import (
     backward_of_all_inputs,
@@ -82,9 +83,28 @@ def calls() -> dict[str, list[Given]]:
         for units in ((3, 1), (5, 7, 2), (2, 3, 17, 4)):
             for loss in ("half_squared_error", "mse_loss", "cross_entropy"):
                 perceptron_gradients(*small_network(units, loss))
+        for arrays, numbers, options in steps_of_sgd():
+            with np.errstate(invalid="ignore"):
+                sgd_step(*arrays, *numbers, None, None, **options)
         for case in (*LONG, *CASES):  # after the larger ones, since only so many calls are kept
             run(case)
     return listener.calls
+
+
+def steps_of_sgd() -> Iterator[tuple[Any, Any, dict[str, Any]]]:
+    """What SGD calls on the CPU, with weights that are infinite."""
+    arrays = images(3, 97, 53)(np.random.default_rng(0))
+    arrays[0, 3, 3:5] = np.inf, -np.inf
+    for momentum, dampening, is_nesterov in ((None, 0.0, False), (0.9, 0.0, False),
+                                             (0.9, 0.25, False), (0.9, 0.0, True)):  # fmt: skip
+        for step, weight_decay, is_climbing in ((1, None, False), (2, 0.1, False), (2, 0.1, True)):
+            options = {"dampening": dampening, "nesterov": is_nesterov, "maximize": is_climbing}
+            data, grad, buffer = arrays.copy()
+            yield (
+                (data, grad, None if momentum is None else buffer),
+                (step, 0.02, momentum, weight_decay),
+                options,
+            )
 
 
 def run(case: Case) -> None:
@@ -259,13 +279,28 @@ def test_kernel_serves_other_layouts_or_says_so(name: str) -> None:
 @needs_numba
 @pytest.mark.parametrize(
     "stem", ["nn.activations.rectifiers.relu_backward", "optim.adam.adam_update",
-             "optim.adam.coupled_adam_update"],
+             "optim.adam.coupled_adam_update", "optim.sgd.sgd_step"],
 )  # fmt: skip
 def test_some_kernels_serve_float64(stem: str) -> None:
     name = f"xbackprop.{stem}"
     for given in calls()[name]:
         double = given.changed(lambda a: as_double(a) if is_float(a) else a)
         assert compare(kernels()[name], double, TOLERANCES["float64"].peer)
+
+
+@needs_numba
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_step_of_sgd_has_the_bits_of_its_reference(dtype: Any) -> None:
+    op, name = sgd_step, "xbackprop.optim.sgd.sgd_step"
+    for given in calls()[name]:
+        mine, theirs = (
+            given.changed(lambda a: a.astype(dtype) if is_float(a) else a).args for _ in range(2)
+        )
+        with np.errstate(all="ignore"):
+            op.kernels["cpu"][0].function(*mine, **given.options)
+            op.reference(*theirs, **given.options)
+        for one, other in zip(mine[:3], theirs[:3], strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def strided(array: np.ndarray) -> np.ndarray:

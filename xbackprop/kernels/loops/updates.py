@@ -31,3 +31,25 @@ def coupled_adam(data, grad, exp_avg, exp_avg_sq, decay, beta1, share1, beta2, s
         exp_avg[i], exp_avg_sq[i] = mean, square
         data[i] -= mean / (math.sqrt(square) + eps) * size
     return squares
+
+
+@loop()
+def sgd(data, grad, sign, decay, lr):
+    """One step of gradient descent, in place."""
+    for i in range(data.size):
+        g = grad[i] * sign
+        if decay != 0:  # else weights that are infinite would make a NaN
+            g += data[i] * decay
+        data[i] -= g * lr
+
+
+@loop()
+def momentum_sgd(data, grad, buffer, sign, decay, lr, momentum, factor, nesterov):
+    """One step of gradient descent with momentum, in place."""
+    for i in range(data.size):
+        g = grad[i] * sign
+        if decay != 0:
+            g += data[i] * decay
+        velocity = buffer[i] * momentum + g * factor
+        buffer[i] = velocity
+        data[i] -= (g + velocity * momentum if nesterov else velocity) * lr

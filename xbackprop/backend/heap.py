@@ -4,6 +4,8 @@ import ctypes
 import platform
 import sys
 
+import numpy as np
+
 # Of malloc.h: what glibc's mallopt is told.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
@@ -46,3 +48,18 @@ def reuse_memory() -> None:
     mallopt = ctypes.CDLL(None).mallopt
     if not (mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, -1)):
         raise RuntimeError("reuse_memory: glibc refuses to keep freed memory. Leave it out.")
+
+
+def let_heap_grow() -> None:
+    """Free one block of nearly 32 MB, after which glibc keeps more of what is freed.
+
+    By its own rule: blocks up to the size of the largest that was freed come from the heap, which
+    gives back what exceeds twice that size. A program whose largest arrays are a few MB would
+    otherwise have the heap shrink and grow in every step, and each page filled with zeros anew.
+    Nothing is set, and elsewhere than on glibc nothing comes of it.
+
+    References
+    ----------
+    Linux manual, mallopt(3): M_MMAP_THRESHOLD, "dynamic mmap threshold"; at most 32 MiB.
+    """
+    np.empty(31 << 20, dtype=np.uint8)

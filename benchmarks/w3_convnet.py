@@ -88,7 +88,9 @@ TRAINING = contest.Workload(
         contest.Target("PyTorch, channels-last", 0.95, 1.2),
     ),
     wait={"JAX, jit": jax_peer.wait},
-    tolerance=1e-2,
+    # All are equal to 1e-6 after 4 steps; after 50 on one batch the loss falls by 5 % a step, and
+    # our references, kernels and shards lie 1 % apart, as PyTorch beside them.
+    tolerance=3e-2,
     has_memory_target=True,
 )
 

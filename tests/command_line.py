@@ -1,10 +1,25 @@
 """What tests of the command line call, and what they read in a run folder."""
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import xbackprop as xb
 from xbackprop.cli.main import main
+
+
+def folder_of_its_own(tmp_path: Path, monkeypatch: Any) -> Iterator[None]:
+    """What a fixture of such tests yields from: an empty folder, the CPU, and no plots."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XBACKPROP_DEVICE", "cpu")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # plots are not what this is about
+    before = xb.default_device()
+    xb.set_device(None)
+    yield
+    monkeypatch.undo()
+    xb.set_device(before)
 
 
 def call(capsys: Any, *arguments: str) -> tuple[int, str, str]:

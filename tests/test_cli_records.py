@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from command_line import call
+from command_line import call, folder_of_its_own
 from reliability.crash import bits_of
 
 import xbackprop as xb
@@ -19,14 +19,7 @@ RECORDED = ["statistics.jsonl", "transfers.jsonl"]
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XBACKPROP_DEVICE", "cpu")
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # plots are not what this is about
-    before = xb.default_device()
-    xb.set_device(None)
-    yield
-    monkeypatch.undo()
-    xb.set_device(before)
+    yield from folder_of_its_own(tmp_path, monkeypatch)
 
 
 def test_equal_runs_record_the_same_and_train_as_without(capsys, tmp_path):

@@ -9,24 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import call, metrics_of
+from command_line import call, folder_of_its_own, metrics_of
 from reliability.crash import bits_of
-
-import xbackprop as xb
 
 RUN = ["train", "--hidden", "16", "--epochs", "5", "--batch-size", "128", "--quiet"]
 
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XBACKPROP_DEVICE", "cpu")
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # plots are not what this is about
-    before = xb.default_device()
-    xb.set_device(None)
-    yield
-    monkeypatch.undo()
-    xb.set_device(before)
+    yield from folder_of_its_own(tmp_path, monkeypatch)
 
 
 def stop_after(monkeypatch, steps, number=signal.SIGINT):

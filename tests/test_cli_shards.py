@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from command_line import call, metrics_of
+from command_line import call, folder_of_its_own, metrics_of
 from reliability.crash import bits_of
 
 import xbackprop as xb
@@ -17,14 +17,7 @@ RUN = ("train", "--hidden", "16", "--epochs", "2", "--batch-size", "128", "--qui
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XBACKPROP_DEVICE", "cpu")
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # plots are not what this is about
-    before = xb.default_device()
-    xb.set_device(None)
-    yield
-    monkeypatch.undo()
-    xb.set_device(before)
+    yield from folder_of_its_own(tmp_path, monkeypatch)
 
 
 def weights_of(run):

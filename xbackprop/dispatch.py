@@ -395,7 +395,7 @@ def is_observed() -> bool:
 
 def may_replace_ops() -> bool:
     """Tell whether one op may do the work of several here: nothing watches, no references asked."""
-    return not (_observing and _observers.get()) and not _references_only.get()
+    return not is_observed() and not _references_only.get()
 
 
 @contextlib.contextmanager

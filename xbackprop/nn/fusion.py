@@ -131,7 +131,7 @@ def find_pair(layers: tuple[Module, ...], x: Any) -> OpPair | None:
         return None
     linear, activation = layers[:2]
     pair = _find_activation(activation)
-    if pair is None or linear.bias is None or _is_replaced(linear) or _is_replaced(activation):
+    if pair is None or linear.bias is None or is_replaced(linear) or is_replaced(activation):
         return None
     precision = precision_of(linear)
     is_served = (
@@ -149,7 +149,7 @@ def find_pair(layers: tuple[Module, ...], x: Any) -> OpPair | None:
     return pair if is_served else None
 
 
-def _is_replaced(layer: Module) -> bool:
+def is_replaced(layer: Module) -> bool:
     """Tell whether an instance has methods of its own, as those that are watched."""
     return "forward" in vars(layer) or "backward" in vars(layer)
 

@@ -98,11 +98,10 @@ def accumulate_gradients(
     """Add ``g^T x`` and the sum of ``g`` to the gradients; return ``g W`` where it is wanted."""
     has_bias_grad = bias is not None and bias.requires_grad
     place = None if is_observed() else weight.place_of_gradient(grad_output.dtype)
-    wanted = input_grad, weight.requires_grad, has_bias_grad
-    if place is None:
-        grad_input, grad_weight, grad_bias = linear_backward(grad_output, *saved, *wanted)
-    else:  # a large gradient is not copied then
-        grad_input, grad_weight, grad_bias = linear_backward(grad_output, *saved, *wanted, place)
+    out = () if place is None else (place,)  # a large gradient is not copied then
+    grad_input, grad_weight, grad_bias = linear_backward(
+        grad_output, *saved, input_grad, weight.requires_grad, has_bias_grad, *out
+    )
     if grad_weight is not None:
         weight.accumulate(grad_weight)
     if bias is not None and grad_bias is not None:

@@ -20,6 +20,7 @@ from xbackprop.nn import (
     Sigmoid,
     Tanh,
 )
+from xbackprop.nn.fusion import is_replaced
 from xbackprop.nn.perceptron import perceptron_gradients
 
 _ACTIVATIONS = {Identity: "identity", ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
@@ -171,8 +172,7 @@ def _linear_maps(model: Module) -> list[tuple[Linear, str]]:
 
 def _is_special(module: Module) -> bool:
     """Tell whether an instance computes in another precision, or has methods of its own."""
-    own = vars(module)
-    return own.get("_precision") is not None or "forward" in own or "backward" in own
+    return module._precision is not None or is_replaced(module)
 
 
 def _is_plain_loss(loss_fn: Module) -> bool:

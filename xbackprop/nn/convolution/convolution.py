@@ -29,6 +29,18 @@ def padded_lengths(lengths: Sizes, padding: Widths) -> tuple[int, ...]:
     return tuple(n + sum(width) for n, width in zip(lengths, padding, strict=True))
 
 
+def output_lengths(
+    x: Array | ArraySpec,
+    weight: Array | ArraySpec,
+    stride: Sizes,
+    padding: Widths,
+    dilation: Sizes,
+) -> tuple[int, ...]:
+    """Return the lengths of a convolution's output, one an axis."""
+    lengths = padded_lengths(x.shape[2:], padding)
+    return window_counts(lengths, weight.shape[2:], stride, dilation)
+
+
 def _convolution_flops(
     x: ArraySpec,
     weight: ArraySpec,
@@ -38,8 +50,7 @@ def _convolution_flops(
     dilation: Sizes = (1, 1),
     *_: Any,
 ) -> int:
-    lengths = padded_lengths(x.shape[2:], padding)
-    counts = window_counts(lengths, weight.shape[2:], stride, dilation)
+    counts = output_lengths(x, weight, stride, padding, dilation)
     return 2 * x.shape[0] * math.prod(counts) * math.prod(weight.shape)
 
 

@@ -25,23 +25,6 @@ def can_serve(
     )  # fmt: skip
 
 
-def can_go_back(
-    grad_output: ArraySpec,
-    x_hat: ArraySpec,
-    rstd: ArraySpec,
-    weight: ArraySpec | None,
-    axes: tuple[int, ...],
-    *wanted: bool,
-) -> bool:
-    """Tell the same of a backward that gives all gradients."""
-    return (
-        weight is not None
-        and all(wanted)
-        and row_norm.is_row_norm(x_hat, weight, axes)
-        and is_plain(grad_output, x_hat, rstd, weight)
-    )
-
-
 @forward_op.kernel("cpu", when=can_serve, smallest=4096)
 def normalize_forward(
     x: np.ndarray,
@@ -63,7 +46,7 @@ def normalize_forward(
     return (output, mean, var), (x_hat, rstd, weight, axes)
 
 
-@backward_op.kernel("cpu", when=can_go_back, smallest=4096)
+@backward_op.kernel("cpu", when=row_norm.can_go_back, smallest=4096)
 def normalize_backward(
     grad_output: np.ndarray,
     x_hat: np.ndarray,

@@ -17,23 +17,6 @@ def can_serve(x: ArraySpec, weight: ArraySpec | None, axes: tuple[int, ...], eps
     return weight is not None and row_norm.is_row_norm(x, weight, axes) and is_plain(x, weight)
 
 
-def can_go_back(
-    grad_output: ArraySpec,
-    x: ArraySpec,
-    rstd: ArraySpec,
-    weight: ArraySpec | None,
-    axes: tuple[int, ...],
-    *wanted: bool,
-) -> bool:
-    """Tell the same of a backward that gives all gradients."""
-    return (
-        weight is not None
-        and all(wanted)
-        and row_norm.is_row_norm(x, weight, axes)
-        and is_plain(grad_output, x, rstd, weight)
-    )
-
-
 @forward_op.kernel("cpu", when=can_serve, smallest=4096)
 def rms_norm_forward(
     x: np.ndarray, weight: np.ndarray, axes: tuple[int, ...], eps: float
@@ -46,7 +29,7 @@ def rms_norm_forward(
     return output, (x, rstd, weight, axes)
 
 
-@backward_op.kernel("cpu", when=can_go_back, smallest=4096)
+@backward_op.kernel("cpu", when=row_norm.can_go_back, smallest=4096)
 def rms_norm_backward(
     grad_output: np.ndarray,
     x: np.ndarray,

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
-from xbackprop.kernels.cpu.nn.convolution.convolution.bias import sum_to_channels
+from xbackprop.kernels.cpu.nn.convolution.convolution.bias import sum_to_channels, write_with_bias
 from xbackprop.kernels.cpu.nn.convolution.convolution.columns import Columns, Grid, view
 from xbackprop.kernels.loops import HAS_NUMBA, loops
 from xbackprop.nn.convolution.base import Widths
-from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
+from xbackprop.nn.convolution.convolution import NO_PADDING, output_lengths, padded_lengths
 from xbackprop.nn.convolution.convolution import convolution_backward as backward_op
 from xbackprop.nn.convolution.convolution import convolution_forward as forward_op
 from xbackprop.ops.padding import pad_axes, unpad_axes
-from xbackprop.ops.windows import Sizes, window_counts
+from xbackprop.ops.windows import Sizes
 
 CHANNELS = 8  # from which on Winograd's products are worth its sums
 FLIPPED = 2  # outputs for an input, up to which their columns cost less than the input's
@@ -73,7 +73,7 @@ def convolution_forward(
     """Return output and saved, as the op of this name."""
     saved = (x, weight, stride, padding, dilation, groups, padding_mode)
     if suits_winograd(x, weight, padding, dilation, padding_mode):
-        counts = window_counts(padded_lengths(x.shape[2:], padding), (3, 3), stride, dilation)
+        counts = output_lengths(x, weight, stride, padding, dilation)
         before = padding[0][0], padding[1][0]
         return loops("winograd").convolve(x, weight, bias, before, counts), saved
     if padding_mode != "zeros":
@@ -85,11 +85,8 @@ def convolution_forward(
     start = grid.place([before for before, _ in padding])
     columns = Columns(grid, x, grid.size, start, 0, grid.span, len(weight))
     for block in columns.blocks():
-        picked, target = _multiply(matrix, columns, block, grid.counts), output[block]
-        if offsets is None:
-            target[...] = picked
-        else:
-            np.add(picked, offsets, out=target)
+        picked = _multiply(matrix, columns, block, grid.counts)
+        write_with_bias(picked, offsets, output[block])
     return output, saved
 
 

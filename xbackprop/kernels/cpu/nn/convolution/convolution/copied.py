@@ -12,13 +12,13 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from xbackprop.dispatch import ArraySpec
-from xbackprop.kernels.cpu.nn.convolution.convolution.bias import sum_to_channels
+from xbackprop.kernels.cpu.nn.convolution.convolution.bias import sum_to_channels, write_with_bias
 from xbackprop.kernels.cpu.nn.convolution.convolution.blocks import suits_winograd
 from xbackprop.kernels.cpu.nn.convolution.convolution.layout import Layout, layout
-from xbackprop.kernels.cpu.nn.convolution.convolution.specs import are_of_one_float
+from xbackprop.kernels.cpu.nn.convolution.convolution.specs import are_of_one_float, as_for_forward
 from xbackprop.kernels.loops import HAS_NUMBA, loops
 from xbackprop.nn.convolution.base import Widths
-from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
+from xbackprop.nn.convolution.convolution import NO_PADDING, output_lengths, padded_lengths
 from xbackprop.nn.convolution.convolution import convolution_backward as backward_op
 from xbackprop.nn.convolution.convolution import convolution_forward as forward_op
 from xbackprop.ops.windows import Sizes, window_counts
@@ -64,11 +64,6 @@ def _is_worth_it(
     )
 
 
-def can_go_back(grad_output: ArraySpec, x: ArraySpec, weight: ArraySpec, *options: Any) -> bool:
-    """Tell the same of a backward."""
-    return can_serve(x, weight, grad_output, *options[:5])
-
-
 class Blocks:
     """Some samples at a time of one group, and a buffer for the columns of a block.
 
@@ -83,8 +78,7 @@ class Blocks:
     def __init__(
         self, x: np.ndarray, weight: np.ndarray, stride: Sizes, padding: Widths, dilation: Sizes
     ) -> None:
-        lengths = padded_lengths(x.shape[2:], padding)
-        counts = window_counts(lengths, weight.shape[2:], stride, dilation)
+        counts = output_lengths(x, weight, stride, padding, dilation)
         self.layout: Layout = layout(x, weight, stride, padding, dilation)
         self.counts = (1, *counts)[-2:]
         self.positions = (self.counts[0] - 1) * self.layout.lengths[1] + self.counts[1]
@@ -138,8 +132,7 @@ def convolution_forward(
     padding_mode: str = "zeros",
 ) -> tuple[np.ndarray, Any]:
     """Return output and saved, as the op of this name."""
-    lengths = padded_lengths(x.shape[2:], padding)
-    counts = window_counts(lengths, weight.shape[2:], stride, dilation)
+    counts = output_lengths(x, weight, stride, padding, dilation)
     output = np.empty((len(x), len(weight), *counts), x.dtype)
     images, results = _images(x), _images(output)
     offsets = None if bias is None else bias[:, None, None]
@@ -151,14 +144,12 @@ def convolution_forward(
             loops("phases").gather(images, first, *blocks.layout, columns)
             product = matrix.dot(columns.reshape(blocks.height, -1))
             picked = blocks.view(product.reshape(len(matrix), -1, blocks.positions))
-            if offsets is None:
-                results[block, outputs] = picked
-            else:
-                np.add(picked, offsets[outputs], out=results[block, outputs])
+            added = None if offsets is None else offsets[outputs]
+            write_with_bias(picked, added, results[block, outputs])
     return output, (x, weight, stride, padding, dilation, groups, padding_mode)
 
 
-@backward_op.kernel("cpu", when=can_go_back, smallest=SMALLEST)
+@backward_op.kernel("cpu", when=as_for_forward(can_serve), smallest=SMALLEST)
 def convolution_backward(
     grad_output: np.ndarray,
     x: np.ndarray,

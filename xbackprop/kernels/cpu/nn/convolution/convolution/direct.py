@@ -8,13 +8,13 @@ import numpy as np
 from xbackprop.dispatch import ArraySpec
 from xbackprop.kernels.cpu.nn.convolution.convolution.bias import sum_to_channels
 from xbackprop.kernels.cpu.nn.convolution.convolution.layout import layout
-from xbackprop.kernels.cpu.nn.convolution.convolution.specs import are_of_one_float
+from xbackprop.kernels.cpu.nn.convolution.convolution.specs import are_of_one_float, as_for_forward
 from xbackprop.kernels.loops import HAS_NUMBA, loops
 from xbackprop.nn.convolution.base import Widths
-from xbackprop.nn.convolution.convolution import NO_PADDING, padded_lengths
+from xbackprop.nn.convolution.convolution import NO_PADDING, output_lengths
 from xbackprop.nn.convolution.convolution import convolution_backward as backward_op
 from xbackprop.nn.convolution.convolution import convolution_forward as forward_op
-from xbackprop.ops.windows import Sizes, window_counts
+from xbackprop.ops.windows import Sizes
 
 CHANNELS = 8  # of each group; beyond, products pay
 ELEMENTS = 27  # of a kernel, the same where there is one group
@@ -50,15 +50,9 @@ def can_serve(
 def _suits_one_group(
     x: ArraySpec, weight: ArraySpec, stride: Sizes, padding: Widths, dilation: Sizes
 ) -> bool:
-    lengths = padded_lengths(x.shape[2:], padding)
-    counts = window_counts(lengths, weight.shape[2:], stride, dilation)
+    counts = output_lengths(x, weight, stride, padding, dilation)
     elements = math.prod(weight.shape[1:])
     return set(stride) == {1} and elements <= ELEMENTS and math.prod(counts) >= POSITIONS
-
-
-def can_go_back(grad_output: ArraySpec, x: ArraySpec, weight: ArraySpec, *options: Any) -> bool:
-    """Tell the same of a backward."""
-    return can_serve(x, weight, grad_output, *options[:5])
 
 
 def _in_groups(x: np.ndarray, groups: int) -> np.ndarray:
@@ -86,8 +80,7 @@ def convolution_forward(
     padding_mode: str = "zeros",
 ) -> tuple[np.ndarray, Any]:
     """Return output and saved, as the op of this name."""
-    lengths = padded_lengths(x.shape[2:], padding)
-    counts = window_counts(lengths, weight.shape[2:], stride, dilation)
+    counts = output_lengths(x, weight, stride, padding, dilation)
     output = np.empty((len(x), len(weight), *counts), x.dtype)
     offsets = np.zeros(len(weight), x.dtype) if bias is None else np.ascontiguousarray(bias)
     loops("direct").convolve(
@@ -97,7 +90,7 @@ def convolution_forward(
     return output, (x, weight, stride, padding, dilation, groups, padding_mode)
 
 
-@backward_op.kernel("cpu", when=can_go_back, smallest=SMALLEST)
+@backward_op.kernel("cpu", when=as_for_forward(can_serve), smallest=SMALLEST)
 def convolution_backward(
     grad_output: np.ndarray,
     x: np.ndarray,

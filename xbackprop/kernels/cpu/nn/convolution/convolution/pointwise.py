@@ -7,7 +7,7 @@ import numpy as np
 
 from xbackprop.dispatch import ArraySpec
 from xbackprop.kernels.cpu.nn.convolution.convolution.bias import sum_to_channels
-from xbackprop.kernels.cpu.nn.convolution.convolution.specs import are_of_one_float
+from xbackprop.kernels.cpu.nn.convolution.convolution.specs import are_of_one_float, as_for_forward
 from xbackprop.nn.convolution.base import Widths
 from xbackprop.nn.convolution.convolution import NO_PADDING
 from xbackprop.nn.convolution.convolution import convolution_backward as backward_op
@@ -37,11 +37,6 @@ def can_serve(
         and math.prod(counts) >= POSITIONS
         and are_of_one_float(x, weight, bias)
     )
-
-
-def can_go_back(grad_output: ArraySpec, x: ArraySpec, weight: ArraySpec, *options: Any) -> bool:
-    """Tell the same of a backward."""
-    return can_serve(x, weight, grad_output, *options[:5])
 
 
 def _seen(stride: Sizes) -> tuple[slice, ...]:
@@ -75,7 +70,7 @@ def convolution_forward(
     return output, (x, weight, stride, padding, dilation, groups, padding_mode)
 
 
-@backward_op.kernel("cpu", when=can_go_back, smallest=SMALLEST)
+@backward_op.kernel("cpu", when=as_for_forward(can_serve), smallest=SMALLEST)
 def convolution_backward(
     grad_output: np.ndarray,
     x: np.ndarray,

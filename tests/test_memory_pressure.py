@@ -186,7 +186,7 @@ def test_the_reservation_suffices_where_memory_comes_in_blocks(
         optimizer.skip_nonfinite = optimizer.stop_at_nonfinite = skip
         for parameter in parameters[:39]:  # so that they are updated one by one
             parameter.grad = xb.asarray(case.arrange([1.0]))
-        optimizer._packed()
+        optimizer.packed()
         idle = memory_of(0).used
         _, reserved = peak_of(lambda: optimizer._reserve(optimizer._flats))
         set_memory_limit(reserved - 1)

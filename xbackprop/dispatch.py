@@ -29,6 +29,9 @@ class ArraySpec(NamedTuple):
     is_contiguous: bool = True  # in C order
 
 
+_make_spec = functools.partial(tuple.__new__, ArraySpec)  # a third of the constructor's time
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A faster version of an op for one kind of device.
@@ -96,6 +99,7 @@ _observing: list[None] = []
 _loaded_kernels: set[str] = set()
 _registry: dict[str, "Op"] = {}
 _ndarray = np.ndarray  # asked for in every call
+_HOST_TYPES = frozenset((_ndarray, float, int, bool, str, tuple, type(None)))
 
 
 class Op:
@@ -138,9 +142,13 @@ class Op:
             first = args[0]
             if type(first) is float:
                 first = args[-1]
-            if type(first) is _ndarray and first.size < self._kernels_from:
+            if type(first) is _ndarray:
+                function = self.reference
+                if first.size >= self._kernels_from:
+                    args, options = self._by_position(args, options)
+                    function = self._function_on_cpu(args, options)
                 try:
-                    result = self.reference(*args, **options) if options else self.reference(*args)
+                    result = function(*args, **options) if options else function(*args)
                 except TypeError:
                     find_device(self.name, args, options)  # explains a mix of host and device
                     raise
@@ -192,11 +200,25 @@ class Op:
         if not candidates or _references_only.get():
             return None
         specs = as_specs(args)
-        size = next((math.prod(spec.shape) for spec in specs if isinstance(spec, ArraySpec)), 0)
+        size = 0
+        for spec in specs:
+            if type(spec) is ArraySpec:
+                size = math.prod(spec.shape)
+                break
         for kernel in reversed(candidates):
             if size >= kernel.smallest and (kernel.when is None or kernel.when(*specs, **options)):
                 return kernel
         return None
+
+    def _function_on_cpu(
+        self, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Callable[..., Any]:
+        """Return what serves a call whose first array is NumPy's."""
+        for value in args:
+            if type(value) not in _HOST_TYPES and is_array(value):
+                find_device(self.name, args, options)  # refuses one that is not on the CPU
+        kernel = self.select(CPU, args, options)
+        return self.reference if kernel is None else kernel.function
 
     def kernel_on_cpu(self, *args: Any) -> Callable[..., Any] | None:
         """Return the function that would serve such a call on the CPU, None for the reference.
@@ -322,7 +344,9 @@ def op(
 def as_specs(args: tuple[Any, ...]) -> list[Any]:
     """Return the arguments as ``when`` sees them: arrays by what is known without their values."""
     return [
-        ArraySpec(value.shape, value.dtype, value.flags.c_contiguous) if is_array(value) else value
+        _make_spec((value.shape, value.dtype, value.flags.c_contiguous))
+        if type(value) is _ndarray or (type(value) not in _HOST_TYPES and is_array(value))
+        else value
         for value in args
     ]
 

@@ -225,7 +225,7 @@ class Optimizer:
             When there is no room for the update's temporaries; nothing was changed or counted.
         """
         result = None if closure is None else closure()
-        flats = self._packed()
+        flats = self.packed()
         self._reserve(flats)
         self.calls += 1
         finite = None
@@ -242,6 +242,22 @@ class Optimizer:
                         self._update_flat(flat, finite)
         return result
 
+    def count_updates(self, number: int) -> None:
+        """Count updates of all parameters that were made by other means on :attr:`flats`.
+
+        Parameters
+        ----------
+        number : int
+            How many.
+        """
+        self.calls += number
+        for flat in self._flats:
+            for _ in range(number):
+                flat.advance_together(None)
+            time = clock.tick()
+            for parameter in flat.parameters:
+                parameter.version = time
+
     def rehearse(self) -> None:
         """Take the memory that :meth:`step` needs, give it back, and update nothing.
 
@@ -250,7 +266,7 @@ class Optimizer:
         MemoryError
             Where :meth:`step` would.
         """
-        self._reserve(self._packed())
+        self._reserve(self.packed())
 
     def _reserve(self, flats: list[FlatGroup]) -> None:
         """Take the memory that this step will need, and give it back: what follows cannot run out.
@@ -344,7 +360,7 @@ class Optimizer:
         factor : float or array, shape ()
             A float, or on the device of the parameters.
         """
-        for flat in self._packed():
+        for flat in self.packed():
             with flat.device.activate(), np.errstate(all="ignore"):
                 flat.grad *= factor
 
@@ -391,8 +407,8 @@ class Optimizer:
 
     # --- the cache ------------------------------------------------------------------------
 
-    def _packed(self) -> list[FlatGroup]:
-        """Return the flat groups, packed anew when a parameter has other storage by now."""
+    def packed(self) -> list[FlatGroup]:
+        """Return :attr:`flats`, packed anew where a parameter has other storage by now."""
         if not self._flats or self._is_stale():
             self._pack()
         return self._flats

@@ -14,9 +14,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device, resolve_device
 from xbackprop.nn import Sequential
+from xbackprop.nn.losses.canonical import activate_output
 from xbackprop.sklearn.judge import begin_records
 from xbackprop.sklearn.lbfgs import minimize
-from xbackprop.sklearn.losses import CanonicalLoss, activate_output
+from xbackprop.sklearn.losses import CanonicalLoss
 from xbackprop.sklearn.network import make_network, put_values, read_values
 from xbackprop.sklearn.outputs import outputs_of
 from xbackprop.sklearn.rows import TrainingRows, place_rows

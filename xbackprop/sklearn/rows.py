@@ -158,6 +158,13 @@ class TrainingRows:
         """
         return self._beside(self._x.take(self._order, chosen, self._host_order), chosen)
 
+    def at_hand(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Return all inputs, all targets and the order, where they lie on the CPU, unweighted."""
+        if self.device != CPU or self._weight is not None or isinstance(self._x, StreamedRows):
+            return None
+        order = np.arange(self.count) if self._order is None else self._order
+        return self._x.array, self._y.array, order
+
     def batches(self, size: int) -> Iterator[tuple[Array, Array, Array | None, float]]:
         """Return :meth:`take` of one batch after the other; streamed inputs come one ahead."""
         slices = list(gen_batches(self.count, size))

@@ -9,6 +9,7 @@ from xbackprop.backend.transfer import to_host
 from xbackprop.module import as_one_call
 from xbackprop.nn import Sequential
 from xbackprop.optim import Optimizer
+from xbackprop.sklearn.at_once import WholePerceptron
 from xbackprop.sklearn.losses import CanonicalLoss
 from xbackprop.sklearn.network import weights_and_biases
 from xbackprop.sklearn.optimizers import EpsilonHatAdam
@@ -48,15 +49,34 @@ class PenalizedNetwork:
 
         The first group of the optimizer holds the penalized weights.
         """
-        total: Array = 0.0
-        for x, target, weight, mass in rows.batches(batch_size):
-            with as_one_call(x):
-                optimizer.zero_grad()
-                loss = self.loss_and_gradients(x, target, weight, mass)
-                optimizer.param_groups[0]["weight_decay"] = self.alpha / mass
-                loss = loss + self._penalty_and_step(optimizer, mass)
-            total = total + loss.astype(np.float64) * x.shape[0]
+        optimizer.zero_grad()
+        optimizer.packed()  # so that the parameters have the arrays that they will have
+        whole = WholePerceptron(self.network, self.loss_fn.activation)
+        total = whole.epoch(rows, batch_size, optimizer, self.alpha)
+        if total is None:
+            total = 0.0
+            for batch in rows.batches(batch_size):
+                total = total + self._update(whole, optimizer, *batch)
         return float(to_host(total)) / rows.count
+
+    def _update(
+        self,
+        whole: WholePerceptron,
+        optimizer: Optimizer,
+        x: Array,
+        target: Array,
+        weight: Array | None,
+        mass: float,
+    ) -> Array:
+        """Update on one batch; return its loss, times its samples."""
+        with as_one_call(x):
+            optimizer.zero_grad()
+            loss = whole.gradients(x, target, weight, mass)
+            if loss is None:
+                loss = self.loss_and_gradients(x, target, weight, mass)
+            optimizer.param_groups[0]["weight_decay"] = self.alpha / mass
+            loss = loss + self._penalty_and_step(optimizer, mass)
+            return loss.astype(np.float64) * x.shape[0]
 
     def _penalty_and_step(self, optimizer: Optimizer, mass: float) -> Array:
         """Make the step and return the penalty that the weights had before it."""

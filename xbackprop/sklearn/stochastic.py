@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.utils import shuffle
 
 from xbackprop.backend.device import Device
 from xbackprop.sklearn.epochs import choose_batch_size
@@ -76,7 +75,10 @@ class StochasticFit:
         order = np.arange(rows.count, dtype=int)
         for _ in range(1 if self.incremental else estimator.max_iter):
             if estimator.shuffle:
-                order = shuffle(order, random_state=estimator._random_state)
+                # What sklearn.utils.shuffle draws, which looks at its arguments for 0.1 ms.
+                places = np.arange(rows.count)
+                estimator._random_state.shuffle(places)
+                order = order[places]
                 rows.arrange(order)
             loss = penalized.run_epoch(rows, batch_size, self.optimizer)
             judge.finish_epoch(loss, rows.count)

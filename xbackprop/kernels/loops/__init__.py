@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 HAS_NUMBA = find_spec("numba") is not None
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 @functools.cache
@@ -22,14 +23,17 @@ def loops(name: str) -> Any:
 
 def is_plain(*specs: Any) -> bool:
     """Tell whether arrays are what the loops are compiled for: float32, in C order, not empty."""
-    return HAS_NUMBA and all(_is_plain(spec, np.float32) for spec in specs)
+    return HAS_NUMBA and _are_plain(specs, _FLOAT32)
 
 
 def is_plain_float(*specs: Any) -> bool:
     """Tell the same for loops that are compiled for float32 and for float64, one in a call."""
-    return is_plain(*specs) or (HAS_NUMBA and all(_is_plain(spec, np.float64) for spec in specs))
+    dtype = _FLOAT64 if specs[0].dtype == _FLOAT64 else _FLOAT32
+    return HAS_NUMBA and _are_plain(specs, dtype)
 
 
-def _is_plain(spec: Any, dtype: Any) -> bool:
-    is_of_dtype = spec.dtype == dtype and spec.dtype.isnative
-    return bool(is_of_dtype and spec.is_contiguous and 0 not in spec.shape)
+def _are_plain(specs: Any, dtype: np.dtype) -> bool:
+    for spec in specs:  # asked before every call of a kernel
+        if spec.dtype != dtype or not spec.is_contiguous or 0 in spec.shape:
+            return False
+    return True

@@ -7,9 +7,10 @@ from xbackprop.kernels.cpu.nn import (
     losses,
     normalization,
     perceptron,
+    perceptron_epoch,
     pooling,
     recurrent,
 )
 
 __all__ = ["activations", "attention", "convolution", "losses", "normalization", "perceptron",
-           "pooling", "recurrent"]  # fmt: skip
+           "perceptron_epoch", "pooling", "recurrent"]  # fmt: skip

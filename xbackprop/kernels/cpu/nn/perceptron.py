@@ -1,12 +1,16 @@
-"""A small network in one call: where NumPy's cost more than the arithmetic that they do."""
+"""Perceptrons in one call: small ones in loops, others with nothing between their products."""
 
 import functools
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
 from xbackprop.kernels.loops import is_plain_float, loops
+from xbackprop.nn.losses.canonical import activate_output
+from xbackprop.nn.perceptron import ACTIVATIONS
+from xbackprop.nn.perceptron import canonical_gradients as canonical_op
 from xbackprop.nn.perceptron import perceptron_gradients as op
 
 # Beyond it BLAS is faster; and each number of layers is compiled for itself.
@@ -27,22 +31,34 @@ def can_serve(
     """Tell whether it is small, and plain arrays of one float dtype."""
     arrays = (*weights, *biases, *grad_weights, *grad_biases)
     sizes = (x.shape[-1], *map(len, biases))
-    is_chain = (
-        len(x.shape) == 2
-        and all(w.shape == pair[::-1] for w, pair in zip(weights, pairwise(sizes), strict=True))
-        and all(map(_are_alike, (*weights, *biases), (*grad_weights, *grad_biases)))
-        and all(array.flags.carray for array in arrays)
-    )
     is_small = (
         len(weights) <= _MOST_LAYERS and x.shape[0] * sum(w.size for w in weights) <= _MOST_PRODUCTS
     )
-    if not (is_chain and is_small):
+    if not (is_small and _is_chain(x, weights, biases, grad_weights, grad_biases)):
         return False
     specs = [ArraySpec(array.shape, array.dtype) for array in arrays]
     if loss == "cross_entropy":
         is_target = target.dtype == np.int64 and target.is_contiguous
         return is_target and target.shape == x.shape[:1] and is_plain_float(x, *specs)
     return target.shape == (x.shape[0], sizes[-1]) and is_plain_float(x, target, *specs)
+
+
+def _is_chain(
+    x: ArraySpec,
+    weights: tuple[np.ndarray, ...],
+    biases: tuple[np.ndarray, ...],
+    grad_weights: tuple[np.ndarray, ...],
+    grad_biases: tuple[np.ndarray, ...],
+) -> bool:
+    """Tell whether shapes fit one to the next, and all lies as the loops take it."""
+    sizes = (x.shape[-1], *map(len, biases))
+    arrays = (*weights, *biases, *grad_weights, *grad_biases)
+    return (
+        len(x.shape) == 2
+        and all(w.shape == pair[::-1] for w, pair in zip(weights, pairwise(sizes), strict=True))
+        and all(map(_are_alike, (*weights, *biases), (*grad_weights, *grad_biases)))
+        and all(array.flags.carray for array in arrays)
+    )
 
 
 def _are_alike(values: np.ndarray, grad: np.ndarray) -> bool:
@@ -82,3 +98,105 @@ def perceptron_gradients(
         is_first, output,
     )  # fmt: skip
     return number(value), output
+
+
+def can_serve_canonical(
+    x: ArraySpec,
+    target: ArraySpec,
+    weight: ArraySpec | None,
+    mass: float,
+    weights: tuple[np.ndarray, ...],
+    biases: tuple[np.ndarray, ...],
+    grad_weights: tuple[np.ndarray, ...],
+    grad_biases: tuple[np.ndarray, ...],
+    activations: tuple[str, ...],
+    output_activation: str,
+) -> bool:
+    """Tell whether it is a loss that has a loop, and plain arrays of one float dtype."""
+    is_known = output_activation in _LOSSES
+    arrays = (*weights, *biases, *grad_weights, *grad_biases)
+    return (
+        is_known
+        and is_plain_float(x)
+        and all(array.dtype is x.dtype for array in arrays)
+        and _is_chain(x, weights, biases, grad_weights, grad_biases)
+        and activations[-1] == "identity"
+        and target.shape == (x.shape[0], len(biases[-1]))
+        and target.dtype == (x.dtype if output_activation == "identity" else bool)
+        and target.is_contiguous
+        and (weight is None or is_plain_float(x, weight))
+    )
+
+
+@canonical_op.kernel("cpu", when=can_serve_canonical)
+def canonical_gradients(
+    x: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None,
+    mass: float,
+    weights: tuple[np.ndarray, ...],
+    biases: tuple[np.ndarray, ...],
+    grad_weights: tuple[np.ndarray, ...],
+    grad_biases: tuple[np.ndarray, ...],
+    activations: tuple[str, ...],
+    output_activation: str,
+) -> np.floating:
+    """Return the loss and write the gradients, as the op of this name.
+
+    Samples lie side by side: so products take the weights as they are stored, and their results
+    are read along rows.
+    """
+    loop, samples, dtype = loops("columns"), len(x), x.dtype
+    values = [x.T]
+    for weight_of_layer, bias, activation in zip(weights, biases, activations, strict=True):
+        value = np.empty((len(bias), samples), dtype)
+        np.dot(weight_of_layer, values[-1], out=value)
+        loop.add_bias(value, bias, activation == "relu")
+        if activation in ("tanh", "sigmoid"):
+            value = ACTIVATIONS[activation][0](value)[0]
+        values.append(value)
+    factors = np.full(samples, 1 / mass, dtype) if weight is None else weight / dtype.type(mass)
+    grad = values.pop()
+    loss = _LOSSES[output_activation](grad, target, factors, grad_biases[-1])
+    for k in range(len(weights) - 1, -1, -1):
+        value = values.pop()
+        np.dot(grad, value.T, out=grad_weights[k])
+        if k > 0:
+            before = np.empty_like(value)
+            np.dot(weights[k].T, grad, out=before)
+            kind = getattr(loop, activations[k - 1].upper())
+            loop.activation_backward(before, value, kind, grad_biases[k - 1])
+            grad = before
+    return dtype.type(loss)
+
+
+def _softmax_loss(
+    scores: np.ndarray, target: np.ndarray, factors: np.ndarray, grad_bias: np.ndarray
+) -> Any:
+    """Return the loss of scores; put their gradients in their place, and each row's sum."""
+    loop, totals = loops("columns"), np.empty_like(factors)
+    loop.below_largest(scores, totals)
+    np.exp(scores, out=scores)
+    return loop.softmax_loss(scores, totals, target, factors, _rounding(scores), grad_bias)
+
+
+def _logistic_loss(
+    scores: np.ndarray, target: np.ndarray, factors: np.ndarray, grad_bias: np.ndarray
+) -> Any:
+    scores[...] = activate_output(scores, "logistic")
+    loop = loops("columns").logistic_loss
+    return loop(scores, target, factors, _rounding(scores), grad_bias)
+
+
+def _squared_loss(
+    scores: np.ndarray, target: np.ndarray, factors: np.ndarray, grad_bias: np.ndarray
+) -> Any:
+    factor = scores.dtype.type(0.5 / len(scores))
+    return loops("columns").squared_loss(scores, target, factors, factor, grad_bias)
+
+
+def _rounding(scores: np.ndarray) -> np.floating:
+    return np.finfo(scores.dtype).eps
+
+
+_LOSSES = {"softmax": _softmax_loss, "logistic": _logistic_loss, "identity": _squared_loss}

@@ -1,0 +1,148 @@
+"""What lies between the products of a perceptron whose activations hold a sample in each column.
+
+So every bias belongs to one row, whose loop is over samples that lie side by side.
+"""
+
+import math
+
+import numpy as np
+
+from xbackprop.kernels.loops.compiling import SUM, loop
+from xbackprop.kernels.loops.maths import double_exp_of_negative, exp_of_negative
+
+IDENTITY, RELU, TANH, SIGMOID = range(4)  # kinds of activations
+
+
+@loop(*SUM)
+def add_bias(values, bias, is_rectified):
+    """Add each row's bias in place; leave nothing negative where that is asked for."""
+    zero = values.dtype.type(0)
+    for o in range(values.shape[0]):
+        b = bias[o]
+        for n in range(values.shape[1]):
+            v = values[o, n] + b
+            values[o, n] = zero if is_rectified and v < zero else v  # a NaN stays one
+
+
+@loop(*SUM)
+def activation_backward(grad, values, kind, grad_bias):
+    """Multiply by the derivative, told from what the activation gave; sum up over the samples."""
+    one = values.dtype.type(1)
+    for o in range(grad.shape[0]):
+        total = grad.dtype.type(0)
+        for n in range(grad.shape[1]):
+            g, y = grad[o, n], values[o, n]
+            if kind == RELU:
+                g = g if y > 0 else grad.dtype.type(0)
+            elif kind == TANH:
+                g *= one - y * y
+            elif kind == SIGMOID:
+                g *= y * (one - y)
+            grad[o, n] = g
+            total += g
+        grad_bias[o] = total
+
+
+@loop(*SUM)
+def below_largest(scores, largest):
+    """Take the largest of each column away in place; leave it in ``largest``."""
+    rows, columns = scores.shape
+    largest[:] = scores[0]
+    for o in range(1, rows):
+        for n in range(columns):
+            v = scores[o, n]
+            largest[n] = v if v > largest[n] or v != v else largest[n]
+    for o in range(rows):
+        for n in range(columns):
+            scores[o, n] -= largest[n]
+
+
+@loop("contract")
+def exponentials(values):
+    """Take the exponential of what is not positive, in place."""
+    for o in range(values.shape[0]):
+        row = values[o]
+        if values.itemsize == 4:
+            for n in range(row.size):
+                row[n] = exp_of_negative(np.float32(row[n]))
+        else:
+            for n in range(row.size):
+                row[n] = double_exp_of_negative(np.float64(row[n]))
+
+
+@loop()
+def logistic(values):
+    """Take the logistic function in place."""
+    one = values.dtype.type(1)
+    for o in range(values.shape[0]):
+        for n in range(values.shape[1]):
+            v = values[o, n]
+            z = math.exp(-abs(v))
+            values[o, n] = (z if v < 0 else one) / (one + z)
+
+
+@loop(*SUM)
+def softmax_loss(exponentials, totals, target, factors, eps, grad_bias):
+    """Return the cross-entropy; leave its gradient by the scores in ``exponentials``."""
+    one, zero = totals.dtype.type(1), totals.dtype.type(0)
+    classes = exponentials.shape[0]
+    totals[:] = 0
+    for o in range(classes):
+        for n in range(totals.size):
+            totals[n] += exponentials[o, n]
+    for n in range(totals.size):
+        totals[n] = one / totals[n]
+    loss = zero
+    for n in range(totals.size):
+        for o in range(classes):
+            if target[n, o]:
+                p = exponentials[o, n] * totals[n]
+                loss -= math.log(_clipped(p, eps, one - eps)) * factors[n]
+    for o in range(classes):
+        total = totals.dtype.type(0)
+        for n in range(totals.size):
+            p = exponentials[o, n] * totals[n]
+            g = (p - (one if target[n, o] else zero)) * factors[n]
+            exponentials[o, n] = g
+            total += g
+        grad_bias[o] = total
+    return loss
+
+
+@loop(*SUM)
+def logistic_loss(prediction, target, factors, eps, grad_bias):
+    """Return the cross-entropies of labels; leave the gradient by their scores in place."""
+    one, zero = prediction.dtype.type(1), prediction.dtype.type(0)
+    loss = zero
+    for o in range(prediction.shape[0]):
+        total = prediction.dtype.type(0)
+        for n in range(prediction.shape[1]):
+            p = prediction[o, n]
+            clipped = _clipped(p, eps, one - eps)
+            loss -= math.log(clipped if target[n, o] else one - clipped) * factors[n]
+            g = (p - (one if target[n, o] else zero)) * factors[n]
+            prediction[o, n] = g
+            total += g
+        grad_bias[o] = total
+    return loss
+
+
+@loop(*SUM)
+def squared_loss(prediction, target, factors, factor, grad_bias):
+    """Return ``factor`` times the squares; leave the gradient of half of them in place."""
+    loss = prediction.dtype.type(0)
+    for o in range(prediction.shape[0]):
+        total = prediction.dtype.type(0)
+        for n in range(prediction.shape[1]):
+            difference = prediction[o, n] - target[n, o]
+            loss += difference * difference * factors[n]
+            g = difference * factors[n]
+            prediction[o, n] = g
+            total += g
+        grad_bias[o] = total
+    return loss * factor
+
+
+@loop()
+def _clipped(p, lowest, highest):
+    return lowest if p < lowest else highest if p > highest else p  # a NaN stays one

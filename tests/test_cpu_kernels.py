@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from layer_cases import CASES, Case
 from layer_cases.recurrent import FEATURES, row
+from perceptron_calls import OUTPUTS, batch, epoch
 
 import xbackprop as xb
 from xbackprop.dispatch import Kernel, Op, as_specs, registered_ops
 from xbackprop.kernels.cpu.nn.convolution.convolution import columns, copied
 from xbackprop.kernels.loops import HAS_NUMBA
-from xbackprop.nn.perceptron import perceptron_gradients
+from xbackprop.nn.perceptron import canonical_gradients, perceptron_gradients
+from xbackprop.nn.perceptron_epoch import perceptron_epoch
 from xbackprop.optim.adam import coupled_adam_update
 from xbackprop.optim.sgd import sgd_step
 from xbackprop.testing import TOLERANCES
@@ -83,6 +85,9 @@ def calls() -> dict[str, list[Given]]:
         for units in ((3, 1), (5, 7, 2), (2, 3, 17, 4)):
             for loss in ("half_squared_error", "mse_loss", "cross_entropy"):
                 perceptron_gradients(*small_network(units, loss))
+        for output_activation in OUTPUTS:
+            canonical_gradients(*batch((5, 7, 3), "relu", output_activation))
+            perceptron_epoch(*epoch((5, 7, 3), "relu", output_activation))
         for arrays, numbers, options in steps_of_sgd():
             with np.errstate(invalid="ignore"):
                 sgd_step(*arrays, *numbers, None, None, **options)

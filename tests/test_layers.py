@@ -20,6 +20,13 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.r
 WITHOUT_FORMULA = {
     "xbackprop.nn.perceptron.perceptron_gradients": "the formulas of its layers, one after the "
     "other; test_whole_network.py compares it with them",
+    "xbackprop.nn.perceptron.canonical_gradients": "the same; test_perceptron_kernels.py",
+    "xbackprop.nn.perceptron_epoch.perceptron_epoch": "those and Adam's, batch by batch; "
+    "test_perceptron_kernels.py compares it with the layers and the optimizer",
+    **dict.fromkeys(
+        (f"xbackprop.nn.losses.canonical.canonical_loss_{way}" for way in ("forward", "backward")),
+        "four losses by name; test_sklearn.py compares them with scikit-learn's",
+    ),
     "xbackprop.ops.random_bits.random_bits": "ten rounds of integer mixing; a known-answer test "
     "(test_ops.py) says what they must give",
     "xbackprop.ops.random_bits.next_call": "a sum of 64 bits in two words; test_ops.py",
@@ -77,7 +84,13 @@ ELSEWHERE = {
         for name in ("relu", "gelu_tanh")
         for direction in ("forward", "backward")
     ),
-    "xbackprop.nn.perceptron.perceptron_gradients",  # in the place of layers: test_whole_network.py
+    # In the place of layers: test_whole_network.py and test_perceptron_kernels.py.
+    "xbackprop.nn.perceptron.perceptron_gradients",
+    "xbackprop.nn.perceptron.canonical_gradients",
+    "xbackprop.nn.perceptron_epoch.perceptron_epoch",
+    # Of xbackprop.sklearn: test_sklearn.py.
+    "xbackprop.nn.losses.canonical.canonical_loss_forward",
+    "xbackprop.nn.losses.canonical.canonical_loss_backward",
 }
 
 

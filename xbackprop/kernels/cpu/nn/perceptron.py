@@ -118,7 +118,7 @@ def can_serve_canonical(
     return (
         is_known
         and is_plain_float(x)
-        and all(array.dtype is x.dtype for array in arrays)
+        and all(array.dtype == x.dtype for array in arrays)
         and _is_chain(x, weights, biases, grad_weights, grad_biases)
         and activations[-1] == "identity"
         and target.shape == (x.shape[0], len(biases[-1]))

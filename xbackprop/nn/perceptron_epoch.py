@@ -8,6 +8,7 @@ from xbackprop.dispatch import ArraySpec, op
 from xbackprop.nn.perceptron import canonical_gradients
 
 Adam = tuple[float, float, float, float]  # learning rate, both betas, epsilon
+State = tuple[Array, Array, Array, Array]  # values, gradients, their means and those of squares
 
 
 def _epoch_flops(x: ArraySpec, target: ArraySpec, order: ArraySpec, *others: Any) -> int:
@@ -25,8 +26,8 @@ def perceptron_epoch(
     units: tuple[int, ...],
     activation: str,
     output_activation: str,
-    weights: tuple[Array, ...],
-    biases: tuple[Array, ...],
+    weights: State,
+    biases: State,
     alpha: float,
     adam: Adam,
     step: int,
@@ -86,24 +87,17 @@ def perceptron_epoch(
         size = lr * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
         decay = alpha / samples
         loss = loss + weights[0].dot(weights[0]) * (0.5 * decay)
-        _descend(*weights, decay, beta1, beta2, size, eps)
-        _descend(*biases, 0.0, beta1, beta2, size, eps)
+        _descend(weights, decay, beta1, beta2, size, eps)
+        _descend(biases, 0.0, beta1, beta2, size, eps)
         total = total + loss * samples
     return total
 
 
 def _descend(
-    data: Array,
-    grad: Array,
-    exp_avg: Array,
-    exp_avg_sq: Array,
-    decay: float,
-    beta1: float,
-    beta2: float,
-    size: float,
-    eps: float,
+    state: State, decay: float, beta1: float, beta2: float, size: float, eps: float
 ) -> None:
     """Make a step of Adam in place; :func:`xbackprop.optim.adam.coupled_adam_update` is the op."""
+    data, grad, exp_avg, exp_avg_sq = state
     grad = grad + data * decay
     exp_avg *= beta1
     exp_avg += grad * (1 - beta1)

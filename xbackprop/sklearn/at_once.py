@@ -1,7 +1,6 @@
 """A perceptron's batch or epoch by one op, where the calls of its layers would cost more."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 

@@ -55,9 +55,7 @@ def perceptron_epoch(
             scores, labels[:samples], loss_kind, factors[:samples], totals[:samples],
             biases[1][biases[1].size - scores.shape[0] :],
         )  # fmt: skip
-        _backward(
-            inputs[:samples], units, kind, weights[0], weights[1], biases[1], values, grads
-        )
+        _backward(inputs[:samples], units, kind, weights[0], weights[1], biases[1], values, grads)
         step += 1
         size = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)
         decay = alpha / samples

@@ -208,7 +208,10 @@ LARGER: list[tuple[Callable[[], xb.Module], Callable[[np.random.Generator], np.n
     (lambda: xb.nn.MaxPool2d(2), images(3, 2, 13, 9)),
     (lambda: xb.nn.MaxPool2d(3, 2, 1), images(3, 2, 13, 9)),
     (lambda: xb.nn.GELU("tanh"), images(33, 17)),
-    (lambda: xb.nn.ReLU(), images(33, 17)),
+    *(
+        (kind, images(33, 17))
+        for kind in (xb.nn.ReLU, xb.nn.LeakyReLU, xb.nn.GELU, xb.nn.SiLU, xb.nn.Sigmoid)
+    ),
     (lambda: xb.nn.LayerNorm(96), images(150, 96)),
     (lambda: xb.nn.RMSNorm(96), images(150, 96)),
     (lambda: xb.nn.LSTM(5, 33), images(4, 7, 5)),
@@ -325,8 +328,9 @@ def big_endian(array: np.ndarray) -> np.ndarray:
 @needs_numba
 @pytest.mark.parametrize(
     "stem",
-    ["activations.rectifiers.relu_backward", "activations.gates.gelu_tanh_forward",
-     "activations.gates.gelu_tanh_backward", "pooling.maximum.max_pool_forward"],
+    ["activations.rectifiers.relu_backward", "pooling.maximum.max_pool_forward",
+     *(f"activations.{stem}_{way}" for way in ("forward", "backward") for stem in (
+         "gates.gelu", "gates.gelu_tanh", "gates.silu", "leaky.leaky_relu", "smooth.sigmoid"))],
 )  # fmt: skip
 def test_numbers_that_are_none(stem: str) -> None:
     name = f"xbackprop.nn.{stem}"

@@ -3,6 +3,8 @@
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from xbackprop.backend.array_module import Array, get_array_module
 from xbackprop.dispatch import ArraySpec, op
 from xbackprop.nn.perceptron import canonical_gradients
@@ -62,7 +64,7 @@ def perceptron_epoch(
 
     Returns
     -------
-    array, shape ()
+    array of float64, shape ()
         The sum of the losses of all samples, with the penalty of their updates.
 
     References
@@ -89,7 +91,7 @@ def perceptron_epoch(
         loss = loss + weights[0].dot(weights[0]) * (0.5 * decay)
         _descend(weights, decay, beta1, beta2, size, eps)
         _descend(biases, 0.0, beta1, beta2, size, eps)
-        total = total + loss * samples
+        total = total + loss.astype(np.float64) * samples
     return total
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from xbackprop.dispatch import ArraySpec
+
 HAS_NUMBA = find_spec("numba") is not None
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -28,12 +30,16 @@ def is_plain(*specs: Any) -> bool:
 
 def is_plain_float(*specs: Any) -> bool:
     """Tell the same for loops that are compiled for float32 and for float64, one in a call."""
-    dtype = _FLOAT64 if specs[0].dtype == _FLOAT64 else _FLOAT32
-    return HAS_NUMBA and _are_plain(specs, dtype)
+    return HAS_NUMBA and (_are_plain(specs, _FLOAT32) or _are_plain(specs, _FLOAT64))
 
 
 def _are_plain(specs: Any, dtype: np.dtype) -> bool:
     for spec in specs:  # asked before every call of a kernel
-        if spec.dtype != dtype or not spec.is_contiguous or 0 in spec.shape:
+        if (
+            type(spec) is not ArraySpec  # a number
+            or spec.dtype != dtype
+            or not spec.is_contiguous
+            or 0 in spec.shape
+        ):
             return False
     return True

@@ -45,13 +45,12 @@ def activation_backward(grad, values, kind, grad_bias):
 
 @loop(*SUM)
 def below_largest(scores, largest):
-    """Take the largest of each column away in place; leave it in ``largest``."""
+    """Take the largest of each column away in place; with a NaN, which stays one, any of them."""
     rows, columns = scores.shape
     largest[:] = scores[0]
     for o in range(1, rows):
         for n in range(columns):
-            v = scores[o, n]
-            largest[n] = v if v > largest[n] or v != v else largest[n]
+            largest[n] = max(scores[o, n], largest[n])
     for o in range(rows):
         for n in range(columns):
             scores[o, n] -= largest[n]

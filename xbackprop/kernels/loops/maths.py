@@ -72,6 +72,28 @@ def double_exp_of_negative(x):
 
 
 @loop("contract")
+def normal_distribution(x, exponential):
+    """Return ``Phi(x)`` to 4 units in the last place, given ``exp(-x^2 / 2)``.
+
+    Of ``|x|`` it is that exponential times a function which varies slowly, here a polynomial of
+    ``1 / (1 + |x| / sqrt(8))``, fitted to the least largest relative error up to ``|x| = 14``.
+    """
+    t = F(1.0) / (F(1.0) + abs(x) * F(0.35355339))
+    p = F(-2.75256669e-2)
+    p = p * t + F(1.31951649e-1)
+    p = p * t + F(-2.20739045e-1)
+    p = p * t + F(1.10595753e-1)
+    p = p * t + F(8.53863662e-3)
+    p = p * t + F(9.06250306e-2)
+    p = p * t + F(1.24896725e-1)
+    p = p * t + F(1.40549219e-1)
+    p = p * t + F(1.41110688e-1)
+    p = p * t + F(-3.00563803e-6)
+    tail = p * exponential
+    return tail if x < F(0.0) else F(1.0) - tail
+
+
+@loop("contract")
 def sigmoid(x):
     """Return ``1 / (1 + exp(-x))``."""
     z = exp_of_negative(-abs(x))

@@ -1,5 +1,5 @@
 """Kernels for the ops of :mod:`xbackprop.nn.activations`."""
 
-from xbackprop.kernels.cpu.nn.activations import gates, rectifiers
+from xbackprop.kernels.cpu.nn.activations import gates, leaky, rectifiers, smooth
 
-__all__ = ["gates", "rectifiers"]
+__all__ = ["gates", "leaky", "rectifiers", "smooth"]

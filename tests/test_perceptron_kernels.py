@@ -83,6 +83,17 @@ def test_batches_of_any_size(batch_size: int, alpha: float) -> None:
     compare(perceptron_epoch, make, 1e-12)
 
 
+@pytest.mark.parametrize(
+    "change", [lambda x: np.repeat(x, 2, axis=1)[:, ::2], np.asfortranarray, lambda x: x[::-1]]
+)
+def test_inputs_of_any_strides(change: Any) -> None:
+    def make() -> Any:
+        x, *others = epoch((4, 7, 3), "relu", "softmax", np.float64)
+        return (change(x), *others)
+
+    compare(perceptron_epoch, make, 1e-12)
+
+
 @DTYPES
 @pytest.mark.parametrize("size", [30.0, 1e4])
 @pytest.mark.parametrize("output", ["softmax", "logistic"])
@@ -160,7 +171,7 @@ def test_an_epoch_is_left_to_its_batches() -> None:
         "a loss without a loop": changed(served, 6, "exp"),
         "numbers for classes": changed(served, 1, target.astype(np.float32)),
         "other precisions": changed(served, 0, x.astype(np.float64)),
-        "every other sample": changed(served, 0, np.repeat(x, 2, axis=0)[::2]),
+        "inputs of halves": changed(served, 0, x.astype(np.float16)),
         "a short order": changed(served, 2, order.astype(np.int32)),
         "no samples": changed(served, 2, order[:0]),
         "means in other precisions": changed(

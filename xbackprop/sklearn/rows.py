@@ -32,6 +32,8 @@ class ResidentRows:
         """Return the rows ``order[chosen]``; without an order, ``chosen`` itself."""
         if order is None:
             return self.array[chosen]
+        if type(self.array) is np.ndarray and not self.array.flags.c_contiguous:
+            self.array = np.ascontiguousarray(self.array)  # rows are taken again and again
         return self.array.take(order[chosen], axis=0)
 
     def batches(
@@ -84,7 +86,7 @@ def place_rows(array: Any, device: Device, dtype: Any) -> ResidentRows | Streame
     """
     if scipy.sparse.issparse(array):
         return StreamedRows(array, device, dtype)
-    dense = np.asarray(array, dtype=dtype, order="C")  # rows are taken again and again
+    dense = np.asarray(array, dtype=dtype)
     if device != CPU:
         try:
             with device.activate():

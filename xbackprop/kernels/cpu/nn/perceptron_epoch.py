@@ -29,7 +29,8 @@ def can_serve(
     biases: tuple[np.ndarray, ...],
     *numbers: Any,
 ) -> bool:
-    """Tell whether it is small, of what vectorizes, and plain arrays of one float dtype."""
+    """Tell whether it is small, of what vectorizes, and of one float dtype; ``x`` has any strides.
+    """
     products = sum(inputs * outputs for inputs, outputs in pairwise(units))
     is_small = (
         min(batch_size, order.shape[0]) * products <= _MOST_PRODUCTS_OF_BATCH
@@ -41,7 +42,7 @@ def can_serve(
         _HAS_SCIPY
         and is_small
         and is_known
-        and is_plain_float(x)
+        and is_plain_float(x._replace(is_contiguous=True))
         and order.dtype == np.int64
         and all(spec.is_contiguous and 0 not in spec.shape for spec in (target, order))
         and target.dtype == dtype

@@ -15,6 +15,7 @@ pytest.importorskip("sklearn", minversion="1.9")
 
 import joblib
 import scipy.sparse
+import scipy.special
 from sklearn import neural_network as peers
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -24,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from xbackprop.sklearn import MLPClassifier, MLPRegressor
+from xbackprop.sklearn.losses import canonical_loss_forward
 from xbackprop.sklearn.optimizers import EpsilonHatAdam, VelocitySGD
 
 OURS = {"MLPClassifier": MLPClassifier, "MLPRegressor": MLPRegressor}
@@ -159,6 +161,80 @@ def test_partial_fit_and_warm_start(solver: str, xb_device: Device) -> None:
     compare(ours, peer)
 
 
+def test_partial_fit_of_numbers_takes_every_solver(xb_device: Device) -> None:
+    """scikit-learn's regressor goes on by L-BFGS too, its classifier does not."""
+    ours, peer = both("MLPRegressor", **SMALL, solver="lbfgs")
+    for _ in range(2):
+        for model in (ours, peer):
+            model.partial_fit(X, NUMBERS["several"])
+        compare(ours, peer)
+
+
+@pytest.mark.parametrize("form", [scipy.sparse.csr_array, scipy.sparse.csc_matrix])
+@pytest.mark.parametrize("options", ["defaults", "early stopping", "lbfgs"])
+def test_sparse_labels(form: Any, options: str, xb_device: Device) -> None:
+    ours, peer = both("MLPClassifier", **{**SMALL, **OPTIONS[options]})
+    labels = form(LABELS["many"])
+    for model in (ours, peer):
+        model.fit(X, labels)
+    found, expected = ours.predict(X), peer.predict(X)
+    assert type(found) is type(expected)
+    np.testing.assert_array_equal(found.toarray(), expected.toarray())
+    np.testing.assert_allclose(ours.predict_proba(X), peer.predict_proba(X), rtol=1e-6)
+    assert ours.score(X, labels) == peer.score(X, labels)
+
+
+def test_a_warm_start_keeps_the_best_weights(xb_device: Device) -> None:
+    """scikit-learn trains its best weights on, and keeps the last where no score is better."""
+    options = {**SMALL, "warm_start": True, "early_stopping": True, "tol": 0.0, "max_iter": 3}
+    ours, peer = both("MLPClassifier", **options)
+    best = []
+    for _ in range(2):
+        for model in (ours, peer):
+            model.fit(X, LABELS["two"]).set_params(learning_rate_init=1e-9)
+        best.append((ours.best_validation_score_, [values.copy() for values in ours.coefs_]))
+    assert best[0][0] == best[1][0]
+    for before, after in zip(best[0][1], best[1][1], strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert ours.loss_curve_ == pytest.approx(peer.loss_curve_, rel=1e-6)
+    assert any(
+        (mine != theirs).any() for mine, theirs in zip(ours.coefs_, peer.coefs_, strict=True)
+    )
+
+
+DIVERGES: dict[str, dict[str, Any]] = {
+    "no score is a number": {"solver": "sgd", "learning_rate_init": 80.0},
+    "predictions underflow": {"solver": "lbfgs"},
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("options", DIVERGES.values(), ids=DIVERGES)
+def test_training_that_diverges(options: dict[str, Any], xb_device: Device) -> None:
+    """Early stopping gives the first weights back; L-BFGS steps back from what is no number."""
+    ours, peer = both(
+        "MLPRegressor", **SMALL, **options,
+        loss="poisson", activation="identity", early_stopping=True,
+    )  # fmt: skip
+    for model in (ours, peer):
+        model.fit(X * 50, NUMBERS["counts"])
+    compare(ours, peer, X * 50)
+    assert np.isnan(ours.loss_)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("score", [-1000.0, 0.0, 1000.0])
+@pytest.mark.parametrize("target", [-1.0, 0.0, 2.0])
+def test_poisson_loss_at_the_ends(score: float, target: float, xb_device: Device) -> None:
+    """L-BFGS looks at it there, and decides otherwise on a number than on none."""
+    prediction = np.exp(np.array(score))
+    expected = scipy.special.xlogy(target, target / prediction) - target + prediction
+    scores, y = (xb.to_device(np.full((1, 1), value), xb_device) for value in (score, target))
+    with np.errstate(all="ignore"):
+        loss, _ = canonical_loss_forward(scores, y, None, 1.0, "exp")
+    np.testing.assert_allclose(xb.to_host(loss), expected)
+
+
 def test_what_is_printed(capsys: pytest.CaptureFixture[str], xb_device: Device) -> None:
     for options in ("stops", "adaptive", "early stopping"):
         ours, peer = both("MLPClassifier", **{**SMALL, **OPTIONS[options]}, verbose=True)
@@ -218,7 +294,9 @@ def test_other_classes_are_refused() -> None:
 
 
 def test_warnings_are_scikit_learns() -> None:
-    for options in ({}, {"batch_size": 1000}, {"solver": "lbfgs", "max_iter": 2}):
+    for options in (
+        {}, {"max_iter": True}, {"batch_size": 1000}, {"solver": "lbfgs", "max_iter": 2}
+    ):  # fmt: skip
         seen = []
         for model in both("MLPClassifier", **{**SMALL, **options}):
             with warnings.catch_warnings(record=True) as caught:

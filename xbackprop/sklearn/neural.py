@@ -224,7 +224,8 @@ class NeuralEstimator(BaseEstimator, ABC):
 
         with interruptible():
             trainer.fit(batches, epochs=1 if incremental else self.max_iter, on_epoch=finish)
-        judge.restore_best()
+        if self.best_validation_score_ != -np.inf:  # else what was learned is not given up
+            judge.restore_best()
         if not incremental:
             judge.warn_unless_converged()
 

@@ -1,5 +1,6 @@
 """The perceptrons of xbackprop.sklearn beside those of scikit-learn, and among its tools."""
 
+import inspect
 import io
 import re
 import warnings
@@ -74,6 +75,8 @@ def both(name: str, **options: Any) -> tuple[Any, Any]:
 
 
 def compare(ours: Any, peer: Any, inputs: Any = X, tolerance: float = 1e-6) -> None:
+    fitted = [{n for n in vars(m) if n[0] != "_" and n[-1] == "_"} for m in (ours, peer)]
+    assert fitted[0] == fitted[1]
     close = {"rtol": tolerance, "atol": tolerance}
     for name in ("loss_curve_", "validation_scores_", "loss_", "best_loss_",
                  "best_validation_score_"):  # fmt: skip
@@ -242,6 +245,59 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str], xb_device: Device) 
         printed = capsys.readouterr().out
         peer.fit(X, LABELS["two"])
         assert printed == capsys.readouterr().out
+
+
+# --- the interface ------------------------------------------------------------------------
+
+
+def parameters_of(function: Any) -> list[Any]:
+    found = inspect.signature(function).parameters.values()
+    return [(p.name, p.kind, p.default) for p in found if p.name != "device"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_interface_is_scikit_learns(name: str) -> None:
+    ours, peer = OURS[name], getattr(peers, name)
+    assert parameters_of(ours) == parameters_of(peer)
+    names = [member for member in dir(peer) if not member.startswith("_")]
+    assert names == [member for member in dir(ours) if not member.startswith("_")]
+    for member in names:
+        if callable(getattr(peer, member)):
+            assert parameters_of(getattr(ours, member)) == parameters_of(getattr(peer, member))
+    assert repr(ours(alpha=1.0, solver="sgd")) == repr(peer(alpha=1.0, solver="sgd"))
+    assert ours().__sklearn_tags__() == peer().__sklearn_tags__()
+
+
+# Values of each parameter that are wrong, or nearly so.
+NEARLY: dict[str, list[Any]] = {
+    "hidden_layer_sizes": [0, -1, (3, -1), "ab", None, 2.5, np.array([0])],
+    "activation": ["gelu", None], "solver": ["newton", 1], "learning_rate": ["cosine", None],
+    "alpha": [-1e-9, "a", None], "batch_size": [0, 2.5, "all"], "power_t": [-0.1, "x"],
+    "learning_rate_init": [0, -1, "x"], "max_iter": [0, 1.5, None], "shuffle": ["yes", 2],
+    "random_state": ["a", -1, 1.5], "tol": [-1, None], "verbose": ["yes", -1],
+    "warm_start": ["x", 1], "momentum": [-0.1, 0, 1, 1.1], "nesterovs_momentum": ["x", 1],
+    "early_stopping": ["x", 1], "validation_fraction": [-0.1, 1.0, 2], "beta_1": [-0.1, 0, 1],
+    "beta_2": [-0.1, 0, 1], "epsilon": [0, -1], "n_iter_no_change": [0, 1.5, np.inf],
+    "max_fun": [0, 2.5],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [*((name, parameter) for name in OURS for parameter in NEARLY), ("MLPRegressor", "loss")],
+)
+def test_every_parameter_is_checked_as_in_scikit_learn(name: str, parameter: str) -> None:
+    assert {*NEARLY, "loss"} == set(peers.MLPRegressor().get_params())
+    y = np.arange(12) % 2
+    for value in NEARLY.get(parameter, ["mse", "log_loss", None]):
+        ends = []
+        for model in both(name, max_iter=1):
+            try:
+                model.set_params(**{parameter: value}).fit(X[:12], y)
+                ends.append("")
+            except (TypeError, ValueError) as error:
+                ends.append(f"{type(error)} {sorted(re.findall(r'[^ ,{}]+', str(error)))}")
+        assert ends[0] == ends[1], value
 
 
 # --- refusals and warnings ----------------------------------------------------------------

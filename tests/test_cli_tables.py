@@ -21,7 +21,13 @@ from sklearn import metrics
 
 import xbackprop as xb
 from xbackprop.cli.main import main
-from xbackprop.cli.scores import calibration, calibration_error
+from xbackprop.cli.scores import (
+    calibration,
+    calibration_error,
+    classification_scores,
+    regression_scores,
+    scores_text,
+)
 from xbackprop.data.frames import read_frame
 from xbackprop.data.preprocessing import preprocessing_from_config
 from xbackprop.training import container
@@ -213,6 +219,32 @@ def test_calibration_error_by_hand():
     table = calibration(np.array([True, False, True, True]), np.array([0.55, 0.6, 1.0, 0.95]))
     assert [(row["from"], row["to"], row["rows"]) for row in table] == [(0.5, 0.6, 2), (0.9, 1, 2)]
     np.testing.assert_allclose(calibration_error(table), (2 * 0.075 + 2 * 0.025) / 4)
+
+
+def test_scores_as_text():
+    y, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    p = np.array([0.875, 0.25, 0.25, 0.5])
+    probabilities = np.stack([p, 1 - p], axis=1)
+    text = scores_text(classification_scores(y, predicted, probabilities, ("no", "yes")))
+    assert text == (
+        "4 rows, accuracy 75.00 %, log-loss 0.6252, AUC 0.6250, calibration error 0.2812\n\n"
+        "class  precision  recall      f1    auc  rows\n"
+        "no             1     0.5  0.6667  0.625     2\n"
+        "yes       0.6667       1     0.8  0.625     2\n\n"
+        "probability   mean  right  rows\n"
+        "0.4 to 0.5     0.5      1     1\n"
+        "0.7 to 0.8    0.75    0.5     2\n"
+        "0.8 to 0.9   0.875      1     1"
+    )
+    bare = scores_text(classification_scores(y, predicted, None, ("no", "yes")))
+    assert bare.startswith("4 rows, accuracy 75.00 %\n\nclass ")
+    assert "probability" not in bare
+    table = regression_scores(
+        np.array([[1.0, 5], [3, 5]]), np.array([[2.0, 5], [3, 6]]), ("a", "b")
+    )
+    assert scores_text(table) == (
+        "2 rows\n\ntarget    RMSE  MAE   R2\na       0.7071  0.5  0.5\nb       0.7071  0.5    -"
+    )
 
 
 @pytest.mark.parametrize("loss", ["bce-with-logits", "bce", "mse"])

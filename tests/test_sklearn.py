@@ -349,6 +349,22 @@ def test_other_classes_are_refused() -> None:
             _ = model.partial_fit
 
 
+def test_other_layers_are_refused() -> None:
+    """Not so by scikit-learn, which trains the old ones on, or fails somewhere."""
+    model = MLPRegressor(**SMALL, device="cpu").partial_fit(X, NUMBERS["one"])
+    message = r"MLPRegressor goes on .* \[4, 7, 5, 1\] units .* hidden_layer_sizes and y ask for "
+    with pytest.raises(ValueError, match=message + r"\[4, 7, 5, 2\]\. Call fit with warm_start="):
+        model.partial_fit(X, NUMBERS["several"])
+    for sizes in ((7, 6), (7,), ()):
+        model.set_params(hidden_layer_sizes=sizes, warm_start=True)
+        for fit in (model.fit, model.partial_fit):
+            with pytest.raises(ValueError, match=message):
+                fit(X, NUMBERS["one"])
+    model.set_params(hidden_layer_sizes=(7, 5)).fit(X, NUMBERS["one"])
+    model.set_params(hidden_layer_sizes=(3,), warm_start=False).fit(X, NUMBERS["several"])
+    assert [values.shape for values in model.coefs_] == [(4, 3), (3, 2)]
+
+
 def test_warnings_are_scikit_learns() -> None:
     for options in (
         {}, {"max_iter": True}, {"batch_size": 1000}, {"solver": "lbfgs", "max_iter": 2}

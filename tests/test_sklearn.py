@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from xbackprop.sklearn import MLPClassifier, MLPRegressor
+from xbackprop.sklearn import MLPClassifier, MLPRegressor, NeuralRegressor
 from xbackprop.sklearn.losses import canonical_loss_forward
 from xbackprop.sklearn.optimizers import EpsilonHatAdam, VelocitySGD
 
@@ -347,6 +347,15 @@ def test_other_classes_are_refused() -> None:
         model.set_params(solver="lbfgs")
         with pytest.raises(AttributeError):
             _ = model.partial_fit
+
+
+@pytest.mark.parametrize("make", [MLPRegressor, NeuralRegressor, peers.MLPRegressor])
+@pytest.mark.parametrize("texts", [["1", "2", "3"], ["a", "b", "c"]])
+def test_texts_are_no_numbers(make: Any, texts: list[str]) -> None:
+    with pytest.raises(TypeError) as caught:
+        make().fit(X[:30], texts * 10)
+    if make is not peers.MLPRegressor:
+        assert f"{make.__name__} expects y of numbers; got texts (<U1)" in str(caught.value)
 
 
 def test_other_layers_are_refused() -> None:

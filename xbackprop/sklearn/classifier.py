@@ -95,6 +95,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     and ``X`` of a prediction to that of ``coefs_``; scikit-learn mixes the two. A sparse ``X`` is
     made dense batch by batch. Where a warm start with early stopping finds no better score, the
     best weights are kept; scikit-learn keeps the last, which are trained in the best ones' place.
+    Going on with other ``hidden_layer_sizes`` is refused; scikit-learn trains the old layers.
 
     References
     ----------

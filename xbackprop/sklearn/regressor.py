@@ -10,6 +10,7 @@ from sklearn.utils.validation import validate_data
 
 from xbackprop.backend.device import Device
 from xbackprop.sklearn.perceptron import Perceptron
+from xbackprop.sklearn.rows import check_numbers
 
 
 class MLPRegressor(RegressorMixin, Perceptron):
@@ -93,6 +94,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
     and ``X`` of a prediction to that of ``coefs_``; scikit-learn mixes the two. A sparse ``X`` is
     made dense batch by batch. Where a warm start with early stopping finds no better score, the
     best weights are kept; scikit-learn keeps the last, which are trained in the best ones' place.
+    Going on with other ``hidden_layer_sizes`` is refused; scikit-learn trains the old layers.
 
     References
     ----------
@@ -194,6 +196,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
             dtype=(np.float64, np.float32), reset=reset,
         )  # fmt: skip
+        check_numbers(self, y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y

@@ -11,6 +11,7 @@ pytest.importorskip("sklearn")
 
 import pandas
 import pyarrow
+import pyarrow.parquet
 from pyarrow import feather
 
 from xbackprop.data import DataError
@@ -246,6 +247,20 @@ def test_cut_files_are_refused(tmp_path, suffix):
         path.write_bytes(whole[:size])
         with pytest.raises(DataError, match=r"damaged or cut short"):
             read_frame(path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather", ".arrow"])
+def test_tables_without_rows_or_with_names_twice_are_refused(tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    write = pyarrow.parquet.write_table if suffix == ".parquet" else feather.write_feather
+    for names, numbers, message in (
+        ["xy", [], f"{path}: no rows."],
+        ["xx", [1.0], f"{path}: two columns have the name 'x'. Rename one."],
+    ):
+        write(pyarrow.table([pyarrow.array(numbers, pyarrow.float64())] * 2, list(names)), path)
+        with pytest.raises(DataError) as caught:
+            read_frame(path)
+        assert str(caught.value) == message
 
 
 def test_columns_of_other_kinds_matter_when_they_are_asked_for(tmp_path):

@@ -177,7 +177,9 @@ def _read_arrow(path: Path) -> Frame:
     pyarrow = require("pyarrow", f"{path}: a {path.suffix} file")
     try:
         if path.suffix.lower() == ".parquet":
-            table = require("pyarrow.parquet", f"{path}: Parquet").read_table(path)
+            # Not read_table, for which two columns of one name are a damaged file.
+            with require("pyarrow.parquet", f"{path}: Parquet").ParquetFile(path) as file:
+                table = file.read()
         else:
             table = _read_ipc(pyarrow, path)
         table.validate(full=True)

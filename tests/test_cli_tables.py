@@ -21,7 +21,13 @@ from sklearn import metrics
 
 import xbackprop as xb
 from xbackprop.cli.main import main
-from xbackprop.cli.scores import calibration, calibration_error
+from xbackprop.cli.scores import (
+    calibration,
+    calibration_error,
+    classification_scores,
+    regression_scores,
+    scores_text,
+)
 from xbackprop.data.frames import read_frame
 from xbackprop.data.preprocessing import preprocessing_from_config
 from xbackprop.training import container
@@ -215,6 +221,32 @@ def test_calibration_error_by_hand():
     np.testing.assert_allclose(calibration_error(table), (2 * 0.075 + 2 * 0.025) / 4)
 
 
+def test_scores_as_text():
+    y, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    p = np.array([0.875, 0.25, 0.25, 0.5])
+    probabilities = np.stack([p, 1 - p], axis=1)
+    text = scores_text(classification_scores(y, predicted, probabilities, ("no", "yes")))
+    assert text == (
+        "4 rows, accuracy 75.00 %, log-loss 0.6252, AUC 0.6250, calibration error 0.2812\n\n"
+        "class  precision  recall      f1    auc  rows\n"
+        "no             1     0.5  0.6667  0.625     2\n"
+        "yes       0.6667       1     0.8  0.625     2\n\n"
+        "probability   mean  right  rows\n"
+        "0.4 to 0.5     0.5      1     1\n"
+        "0.7 to 0.8    0.75    0.5     2\n"
+        "0.8 to 0.9   0.875      1     1"
+    )
+    bare = scores_text(classification_scores(y, predicted, None, ("no", "yes")))
+    assert bare.startswith("4 rows, accuracy 75.00 %\n\nclass ")
+    assert "probability" not in bare
+    table = regression_scores(
+        np.array([[1.0, 5], [3, 5]]), np.array([[2.0, 5], [3, 6]]), ("a", "b")
+    )
+    assert scores_text(table) == (
+        "2 rows\n\ntarget    RMSE  MAE   R2\na       0.7071  0.5  0.5\nb       0.7071  0.5    -"
+    )
+
+
 @pytest.mark.parametrize("loss", ["bce-with-logits", "bce", "mse"])
 def test_probabilities_of_two_classes(capsys, loss):
     frame = people()
@@ -334,6 +366,85 @@ def test_a_table_that_does_not_fit(capsys, trained):
     )
 
 
+def test_what_no_network_could_take_is_named(capsys, trained, tmp_path):
+    (tmp_path / "far.csv").write_text("age,city,kind\n30,Oslo,low\n1e300,Oslo,low\n")
+    for command in ("predict", "evaluate"):
+        one_line(
+            call(capsys, command, trained, "far.csv"), "far.csv, line 3, column 'age': 1e+300 is"
+        )
+    one_line(
+        call(capsys, "train", "far.csv", "--target", "kind", "--task", "classification"), "far.csv"
+    )
+    frame = people()
+    frame["age"] *= 1e300
+    frame.to_csv("far.csv", index=False)
+    one_line(call(capsys, "train", "far.csv", "--target", "kind"), "far.csv, line", "column 'age'")
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["people"]
+    frame = people()
+    frame.loc[2, "kind"] = ""
+    frame.to_csv("gap.csv", index=False)
+    one_line(
+        call(capsys, "evaluate", trained, "gap.csv"),
+        "gap.csv, line 4, column 'kind': expected a class; the cell is empty",
+    )
+    frame["age"] = pandas.to_datetime("2020-01-01")
+    frame.to_parquet("when.parquet")
+    result = call(capsys, "predict", trained, "when.parquet")
+    one_line(result, "when.parquet, column 'age': expected numbers or texts")
+    assert "--features" not in result[2]  # which predict has not
+
+
+def test_what_is_read_is_not_written_over(capsys, trained, tmp_path):
+    before = (tmp_path / "people.csv").read_bytes()
+    one_line(
+        call(capsys, "predict", trained, "people.csv", "--out", "runs/../people.csv"),
+        "--out runs/../people.csv: is the table that is read",
+    )
+    assert (tmp_path / "people.csv").read_bytes() == before
+    model = (tmp_path / trained / "model.safetensors").read_bytes()
+    one_line(
+        call(capsys, "export", trained, "--out", f"{trained}/model.safetensors"), "a .onnx file"
+    )
+    assert (tmp_path / trained / "model.safetensors").read_bytes() == model
+
+
+def test_labels_of_any_letters(capsys):
+    frame = people().drop(columns="income")
+    frame["kind"] = np.where(
+        frame["kind"] == "low", "a/b", np.where(frame["age"] > 40, "a:b", 'c,"\nd')
+    )
+    frame.to_csv("t.csv", index=False)
+    call(capsys, "train", "t.csv", "--target", "kind", *QUICK)
+    code, _, err = call(capsys, "predict", "runs/t", "t.csv", "--out", "p.csv")
+    assert (code, err) == (0, "")
+    assert set(pandas.read_csv("p.csv")["prediction"]) <= set(frame["kind"])
+    one_line(
+        call(capsys, "predict", "runs/t", "t.csv", "--out", "p.npz"),
+        "'probability:a/b' and 'probability:a:b' would both be the array 'probability_a_b'",
+    )
+    assert not Path("p.npz").exists()
+    _, out, _ = call(capsys, "evaluate", "runs/t", "t.csv")
+    assert [line.split("  ")[0] for line in out.splitlines()[3:6]] == ["a/b", "a:b", 'c," d']
+    frame[:1].to_csv("one.csv", index=False)
+    assert call(capsys, "evaluate", "runs/t", "one.csv")[1].startswith("1 row, accuracy")
+    assert call(capsys, "predict", "runs/t", "one.csv", "--out", "p.csv")[1].startswith(
+        "1 prediction "
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_full_disk_behind_standard_output(capsys, trained, monkeypatch, command):
+    with open("/dev/full", "w", encoding="utf-8") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        code = main([command, trained, "people.csv"])
+    err = capsys.readouterr().err
+    assert (code, err) == (
+        1,
+        f"xbackprop {command}: error: standard output: No space left on device\n",
+    )
+
+
 def test_bad_tables(capsys, tmp_path):
     people().to_parquet("t.parquet")
     (tmp_path / "t.parquet").write_bytes((tmp_path / "t.parquet").read_bytes()[:-50])
@@ -344,6 +455,8 @@ def test_bad_tables(capsys, tmp_path):
     )
     one_line(call(capsys, "train", "t.csv", "--target", "z"), "t.csv", "no target column 'z'")
     one_line(call(capsys, "train", "t.csv"), "Pass --target with one of 'x', 'y'")
+    (tmp_path / "t.xlsx").write_bytes(b"PK")
+    one_line(call(capsys, "train", "t.xlsx", "--target", "y"), ".csv, .tsv, .parquet, .feather")
     (tmp_path / "t.csv").write_bytes("x,y\né,a\n".encode("latin-1"))
     one_line(call(capsys, "train", "t.csv", "--target", "y"), "t.csv, line 2, byte 1")
     assert not (tmp_path / "runs").exists()
@@ -400,7 +513,11 @@ def test_export_for_numpy_alone(capsys, trained, monkeypatch):
     x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     model = xb.load(f"{trained}/model.safetensors").model.eval()
     np.testing.assert_allclose(network.forward(x)[0], model(xb.asarray(x)), rtol=1e-6)
-    one_line(call(capsys, "export", trained, "--format", "numpy", "--out", "net.txt"), "a .py file")
+    for kind, suffix in (("numpy", ".py"), ("onnx", ".onnx")):
+        one_line(
+            call(capsys, "export", trained, "--format", kind, "--out", "net.txt"),
+            f"--out: expected a {suffix} file; got net.txt",
+        )
 
 
 def test_what_cannot_be_exported(capsys, trained, monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ pytest.importorskip("sklearn")
 
 import pandas
 import pyarrow
+import pyarrow.parquet
 from pyarrow import feather
 
 from xbackprop.data import DataError
@@ -117,6 +118,38 @@ def test_what_is_missing_or_of_another_kind_is_named(tmp_path):
         learned.apply(read_frame(csv(tmp_path, [*ROWS[:2], ("-inf", "", "", "", "")])))
 
 
+def test_numbers_that_scaling_makes_infinite_are_named(tmp_path):
+    learned = people(tmp_path)
+    far = csv(
+        tmp_path, [*ROWS[:2], ("1", "Oslo", "2", "", ""), ("-1e60", "Rome", "1", "", "")], "f.csv"
+    )
+    with pytest.raises(
+        DataError, match=r"line 4, column 'age': -1e\+60 is too large beside .* mean"
+    ) as caught:
+        learned.apply(read_frame(far))
+    assert "\n" not in str(caught.value)
+    big = csv(tmp_path, [("x", "y"), *((f"{i}e139", "ab"[i % 2]) for i in range(10))], "b.csv")
+    x = load_columns(big, target="y").x_train
+    np.testing.assert_allclose((x[:, 0].mean(), x[:, 0].std()), (0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("odd", "where", "hint"),
+    [
+        ("old", "line 5 holds 'old'", ""),
+        ("1,5", "line 5 holds '1,5'", " Numbers have a point, as 1234.5."),
+    ],
+)
+def test_numbers_that_are_read_as_texts_are_noted(tmp_path, odd, where, hint):
+    rows = [("x", "t", "y"), *((str(i), "a5"[i % 2], "ab"[i % 2]) for i in range(10))]
+    rows[4] = (odd, "NA", "b")
+    split = load_columns(csv(tmp_path, rows, delimiter=";"), target="y")
+    assert split.notes[0] == (
+        f"column 'x': most of it looks like numbers, but it is read as texts, since {where}.{hint}"
+    )
+    assert not any("'t'" in note for note in split.notes)
+
+
 def test_unknown_texts_are_zeros_with_a_note_or_refused(tmp_path):
     learned = people(tmp_path)
     rows = [ROWS[0], ("1", "Bonn", "2", "FR", "a"), ("1", "Kiev", "2", "FR", "a")]
@@ -175,6 +208,8 @@ def test_task_is_found_by_the_target(tmp_path, cells, target, classes, reason):
         ("x,y\n1,a\n2,\n3,b\n", {}, "line 3, column 'y': expected a class; the cell is empty"),
         ("x,y\n1,1.5\n2,\n3,2\n", {}, "line 3, column 'y': expected a number; the cell is empty"),
         ("x,y\n1,1.5\n2,1e50\n3,2\n", {}, "line 3, column 'y': 1e+50 is too large for float32"),
+        ("x,y\n1,1.5\n-1e200,3\n3,2\n", {}, "line 3, column 'x': -1e+200 is too large to"),
+        ("x|y\n1|a\n", {}, "'x|y'. Expected columns separated by a comma, a semicolon or a tab"),
         ("x,y\n,1.5\n,2.5\n,2\n", {}, "column 'x': no value in the whole training part"),
         ("x,x\n1,2\n", {}, "line 1, column 2: duplicate header 'x'"),
         ("x,,y\n1,2,3\n", {}, "line 1, column 2: this column has no name"),
@@ -212,6 +247,20 @@ def test_cut_files_are_refused(tmp_path, suffix):
         path.write_bytes(whole[:size])
         with pytest.raises(DataError, match=r"damaged or cut short"):
             read_frame(path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather", ".arrow"])
+def test_tables_without_rows_or_with_names_twice_are_refused(tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    write = pyarrow.parquet.write_table if suffix == ".parquet" else feather.write_feather
+    for names, numbers, message in (
+        ["xy", [], f"{path}: no rows."],
+        ["xx", [1.0], f"{path}: two columns have the name 'x'. Rename one."],
+    ):
+        write(pyarrow.table([pyarrow.array(numbers, pyarrow.float64())] * 2, list(names)), path)
+        with pytest.raises(DataError) as caught:
+            read_frame(path)
+        assert str(caught.value) == message
 
 
 def test_columns_of_other_kinds_matter_when_they_are_asked_for(tmp_path):

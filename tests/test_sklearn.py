@@ -1,5 +1,6 @@
 """The perceptrons of xbackprop.sklearn beside those of scikit-learn, and among its tools."""
 
+import inspect
 import io
 import re
 import warnings
@@ -15,6 +16,7 @@ pytest.importorskip("sklearn", minversion="1.9")
 
 import joblib
 import scipy.sparse
+import scipy.special
 from sklearn import neural_network as peers
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -23,7 +25,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from xbackprop.sklearn import MLPClassifier, MLPRegressor
+from xbackprop.sklearn import MLPClassifier, MLPRegressor, NeuralRegressor
+from xbackprop.sklearn.losses import canonical_loss_forward
 from xbackprop.sklearn.optimizers import EpsilonHatAdam, VelocitySGD
 
 OURS = {"MLPClassifier": MLPClassifier, "MLPRegressor": MLPRegressor}
@@ -72,6 +75,8 @@ def both(name: str, **options: Any) -> tuple[Any, Any]:
 
 
 def compare(ours: Any, peer: Any, inputs: Any = X, tolerance: float = 1e-6) -> None:
+    fitted = [{n for n in vars(m) if n[0] != "_" and n[-1] == "_"} for m in (ours, peer)]
+    assert fitted[0] == fitted[1]
     close = {"rtol": tolerance, "atol": tolerance}
     for name in ("loss_curve_", "validation_scores_", "loss_", "best_loss_",
                  "best_validation_score_"):  # fmt: skip
@@ -159,6 +164,80 @@ def test_partial_fit_and_warm_start(solver: str, xb_device: Device) -> None:
     compare(ours, peer)
 
 
+def test_partial_fit_of_numbers_takes_every_solver(xb_device: Device) -> None:
+    """scikit-learn's regressor goes on by L-BFGS too, its classifier does not."""
+    ours, peer = both("MLPRegressor", **SMALL, solver="lbfgs")
+    for _ in range(2):
+        for model in (ours, peer):
+            model.partial_fit(X, NUMBERS["several"])
+        compare(ours, peer)
+
+
+@pytest.mark.parametrize("form", [scipy.sparse.csr_array, scipy.sparse.csc_matrix])
+@pytest.mark.parametrize("options", ["defaults", "early stopping", "lbfgs"])
+def test_sparse_labels(form: Any, options: str, xb_device: Device) -> None:
+    ours, peer = both("MLPClassifier", **{**SMALL, **OPTIONS[options]})
+    labels = form(LABELS["many"])
+    for model in (ours, peer):
+        model.fit(X, labels)
+    found, expected = ours.predict(X), peer.predict(X)
+    assert type(found) is type(expected)
+    np.testing.assert_array_equal(found.toarray(), expected.toarray())
+    np.testing.assert_allclose(ours.predict_proba(X), peer.predict_proba(X), rtol=1e-6)
+    assert ours.score(X, labels) == peer.score(X, labels)
+
+
+def test_a_warm_start_keeps_the_best_weights(xb_device: Device) -> None:
+    """scikit-learn trains its best weights on, and keeps the last where no score is better."""
+    options = {**SMALL, "warm_start": True, "early_stopping": True, "tol": 0.0, "max_iter": 3}
+    ours, peer = both("MLPClassifier", **options)
+    best = []
+    for _ in range(2):
+        for model in (ours, peer):
+            model.fit(X, LABELS["two"]).set_params(learning_rate_init=1e-9)
+        best.append((ours.best_validation_score_, [values.copy() for values in ours.coefs_]))
+    assert best[0][0] == best[1][0]
+    for before, after in zip(best[0][1], best[1][1], strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert ours.loss_curve_ == pytest.approx(peer.loss_curve_, rel=1e-6)
+    assert any(
+        (mine != theirs).any() for mine, theirs in zip(ours.coefs_, peer.coefs_, strict=True)
+    )
+
+
+DIVERGES: dict[str, dict[str, Any]] = {
+    "no score is a number": {"solver": "sgd", "learning_rate_init": 80.0},
+    "predictions underflow": {"solver": "lbfgs"},
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("options", DIVERGES.values(), ids=DIVERGES)
+def test_training_that_diverges(options: dict[str, Any], xb_device: Device) -> None:
+    """Early stopping gives the first weights back; L-BFGS steps back from what is no number."""
+    ours, peer = both(
+        "MLPRegressor", **SMALL, **options,
+        loss="poisson", activation="identity", early_stopping=True,
+    )  # fmt: skip
+    for model in (ours, peer):
+        model.fit(X * 50, NUMBERS["counts"])
+    compare(ours, peer, X * 50)
+    assert np.isnan(ours.loss_)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("score", [-1000.0, 0.0, 1000.0])
+@pytest.mark.parametrize("target", [-1.0, 0.0, 2.0])
+def test_poisson_loss_at_the_ends(score: float, target: float, xb_device: Device) -> None:
+    """L-BFGS looks at it there, and decides otherwise on a number than on none."""
+    prediction = np.exp(np.array(score))
+    expected = scipy.special.xlogy(target, target / prediction) - target + prediction
+    scores, y = (xb.to_device(np.full((1, 1), value), xb_device) for value in (score, target))
+    with np.errstate(all="ignore"):
+        loss, _ = canonical_loss_forward(scores, y, None, 1.0, "exp")
+    np.testing.assert_allclose(xb.to_host(loss), expected)
+
+
 def test_what_is_printed(capsys: pytest.CaptureFixture[str], xb_device: Device) -> None:
     for options in ("stops", "adaptive", "early stopping"):
         ours, peer = both("MLPClassifier", **{**SMALL, **OPTIONS[options]}, verbose=True)
@@ -166,6 +245,59 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str], xb_device: Device) 
         printed = capsys.readouterr().out
         peer.fit(X, LABELS["two"])
         assert printed == capsys.readouterr().out
+
+
+# --- the interface ------------------------------------------------------------------------
+
+
+def parameters_of(function: Any) -> list[Any]:
+    found = inspect.signature(function).parameters.values()
+    return [(p.name, p.kind, p.default) for p in found if p.name != "device"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_interface_is_scikit_learns(name: str) -> None:
+    ours, peer = OURS[name], getattr(peers, name)
+    assert parameters_of(ours) == parameters_of(peer)
+    names = [member for member in dir(peer) if not member.startswith("_")]
+    assert names == [member for member in dir(ours) if not member.startswith("_")]
+    for member in names:
+        if callable(getattr(peer, member)):
+            assert parameters_of(getattr(ours, member)) == parameters_of(getattr(peer, member))
+    assert repr(ours(alpha=1.0, solver="sgd")) == repr(peer(alpha=1.0, solver="sgd"))
+    assert ours().__sklearn_tags__() == peer().__sklearn_tags__()
+
+
+# Values of each parameter that are wrong, or nearly so.
+NEARLY: dict[str, list[Any]] = {
+    "hidden_layer_sizes": [0, -1, (3, -1), "ab", None, 2.5, np.array([0])],
+    "activation": ["gelu", None], "solver": ["newton", 1], "learning_rate": ["cosine", None],
+    "alpha": [-1e-9, "a", None], "batch_size": [0, 2.5, "all"], "power_t": [-0.1, "x"],
+    "learning_rate_init": [0, -1, "x"], "max_iter": [0, 1.5, None], "shuffle": ["yes", 2],
+    "random_state": ["a", -1, 1.5], "tol": [-1, None], "verbose": ["yes", -1],
+    "warm_start": ["x", 1], "momentum": [-0.1, 0, 1, 1.1], "nesterovs_momentum": ["x", 1],
+    "early_stopping": ["x", 1], "validation_fraction": [-0.1, 1.0, 2], "beta_1": [-0.1, 0, 1],
+    "beta_2": [-0.1, 0, 1], "epsilon": [0, -1], "n_iter_no_change": [0, 1.5, np.inf],
+    "max_fun": [0, 2.5],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [*((name, parameter) for name in OURS for parameter in NEARLY), ("MLPRegressor", "loss")],
+)
+def test_every_parameter_is_checked_as_in_scikit_learn(name: str, parameter: str) -> None:
+    assert {*NEARLY, "loss"} == set(peers.MLPRegressor().get_params())
+    y = np.arange(12) % 2
+    for value in NEARLY.get(parameter, ["mse", "log_loss", None]):
+        ends = []
+        for model in both(name, max_iter=1):
+            try:
+                model.set_params(**{parameter: value}).fit(X[:12], y)
+                ends.append("")
+            except (TypeError, ValueError) as error:
+                ends.append(f"{type(error)} {sorted(re.findall(r'[^ ,{}]+', str(error)))}")
+        assert ends[0] == ends[1], value
 
 
 # --- refusals and warnings ----------------------------------------------------------------
@@ -217,8 +349,35 @@ def test_other_classes_are_refused() -> None:
             _ = model.partial_fit
 
 
+@pytest.mark.parametrize("make", [MLPRegressor, NeuralRegressor, peers.MLPRegressor])
+@pytest.mark.parametrize("texts", [["1", "2", "3"], ["a", "b", "c"]])
+def test_texts_are_no_numbers(make: Any, texts: list[str]) -> None:
+    with pytest.raises(TypeError) as caught:
+        make().fit(X[:30], texts * 10)
+    if make is not peers.MLPRegressor:
+        assert f"{make.__name__} expects y of numbers; got texts (<U1)" in str(caught.value)
+
+
+def test_other_layers_are_refused() -> None:
+    """Not so by scikit-learn, which trains the old ones on, or fails somewhere."""
+    model = MLPRegressor(**SMALL, device="cpu").partial_fit(X, NUMBERS["one"])
+    message = r"MLPRegressor goes on .* \[4, 7, 5, 1\] units .* hidden_layer_sizes and y ask for "
+    with pytest.raises(ValueError, match=message + r"\[4, 7, 5, 2\]\. Call fit with warm_start="):
+        model.partial_fit(X, NUMBERS["several"])
+    for sizes in ((7, 6), (7,), ()):
+        model.set_params(hidden_layer_sizes=sizes, warm_start=True)
+        for fit in (model.fit, model.partial_fit):
+            with pytest.raises(ValueError, match=message):
+                fit(X, NUMBERS["one"])
+    model.set_params(hidden_layer_sizes=(7, 5)).fit(X, NUMBERS["one"])
+    model.set_params(hidden_layer_sizes=(3,), warm_start=False).fit(X, NUMBERS["several"])
+    assert [values.shape for values in model.coefs_] == [(4, 3), (3, 2)]
+
+
 def test_warnings_are_scikit_learns() -> None:
-    for options in ({}, {"batch_size": 1000}, {"solver": "lbfgs", "max_iter": 2}):
+    for options in (
+        {}, {"max_iter": True}, {"batch_size": 1000}, {"solver": "lbfgs", "max_iter": 2}
+    ):  # fmt: skip
         seen = []
         for model in both("MLPClassifier", **{**SMALL, **options}):
             with warnings.catch_warnings(record=True) as caught:

@@ -122,6 +122,8 @@ def test_what_does_not_go_on_is_refused() -> None:
         model.partial_fit(flat, np.where(Y == "no", "maybe", "yes"))
     with pytest.raises(ValueError, match="16 features"):
         model.partial_fit(flat[:, :5], Y)
+    with pytest.raises(TypeError, match=r"NeuralClassifier expects module\(.* got NoneType"):
+        NeuralClassifier(lambda *_: None, device="cpu").fit(flat, Y)
     warm = NeuralRegressor(device="cpu", max_iter=1, warm_start=True).fit(flat, numbers)
     with pytest.raises(ValueError, match=r"\('samples',\), as before; got \(60, 1\)"):
         warm.fit(flat, numbers[:, None])

@@ -33,6 +33,10 @@ _WORDS = (
         "--vocab-size is of byte pairs: leave it out, or choose --tokens bpe",
     ),
     ("does not fit context_length=", "does not fit --context "),
+    (
+        "Expected a .csv or .npz file",
+        "Expected a .csv, .tsv, .parquet, .feather, .arrow or .npz file",
+    ),
     (" is the target and a feature as well", " is given by --target and by --features as well"),
 )
 
@@ -108,6 +112,12 @@ def in_our_words(error: DataError) -> str:
     return message
 
 
+def in_words_of_a_model(error: DataError) -> str:
+    """Return what is wrong with a file that a trained model reads: its columns are chosen."""
+    message = str(error)
+    return message.replace("Convert it, or leave the column out with features.", "Convert it.")
+
+
 def _load_text(options: TrainOptions) -> TextSplit:
     corpus = load_corpus(
         options.data,
@@ -175,7 +185,11 @@ def describe_split(split: Split) -> str:
 def describe_sample(split: Split) -> str:
     """Return the shape of a sample in words."""
     shape = split.x_train.shape[1:]
-    return f"{shape[0]} features" if len(shape) == 1 else "shape " + " x ".join(map(str, shape))
+    return (
+        f"{shape[0]} feature{'s' * (shape[0] != 1)}"
+        if len(shape) == 1
+        else "shape " + " x ".join(map(str, shape))
+    )
 
 
 def data_config(split: Split, path: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from xbackprop.backend.device import use_device
-from xbackprop.cli.datasets import in_our_words
+from xbackprop.cli.datasets import in_words_of_a_model
 from xbackprop.cli.devices import choose_device
 from xbackprop.cli.errors import CommandError
 from xbackprop.cli.scores import classification_scores, regression_scores, scores_text
@@ -47,7 +47,7 @@ def run_evaluate(options: UseOptions) -> int:
                 probabilities = trained.probabilities(outputs)
                 scores = classification_scores(y, predicted, probabilities, trained.classes)
         except DataError as error:
-            raise CommandError(in_our_words(error)) from error
+            raise CommandError(in_words_of_a_model(error)) from error
     if options.json:
         print(json.dumps({**scores, "notes": table.notes}, indent=2, allow_nan=False))
     else:

@@ -66,7 +66,11 @@ def read_export_options(words: Sequence[str]) -> ExportOptions:
         metavar="FILE",
         help="what to write (default: model.onnx or model.py in the folder)",
     )
-    return ExportOptions(**vars(parser.read(words)))
+    options = ExportOptions(**vars(parser.read(words)))
+    suffix = FORMATS[options.format]
+    if options.out is not None and Path(options.out).suffix.lower() != suffix:
+        raise CommandError(f"--out: expected a {suffix} file; got {options.out}")
+    return options
 
 
 def run_export(options: ExportOptions) -> int:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import xbackprop
-from xbackprop.cli.errors import CommandError, did_you_mean
+from xbackprop.cli.errors import FAILED, CommandError, did_you_mean
 from xbackprop.cli.parser import LineParser
 
 # What a shell reports for a program that the signal ended: 128 + its number.
@@ -43,10 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{program}: interrupted", file=sys.stderr)
             return _INTERRUPTED
         except OSError as error:
-            if not _is_broken_pipe(error):
-                raise
-            _drop_output()
-            return _BROKEN_PIPE
+            if error.filename is None:
+                _drop_output()
+            if _is_broken_pipe(error):
+                return _BROKEN_PIPE
+            where = "standard output" if error.filename is None else error.filename
+            print(f"{program}: error: {where}: {error.strerror or error}", file=sys.stderr)
+            return FAILED
 
 
 def _dispatch(words: list[str]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.backend.device import use_device
-from xbackprop.cli.datasets import in_our_words
+from xbackprop.cli.datasets import in_words_of_a_model
 from xbackprop.cli.devices import choose_device
 from xbackprop.cli.errors import CommandError
 from xbackprop.cli.run_folder import writing
@@ -37,6 +37,7 @@ def run_predict(options: UseOptions) -> int:
     CommandError
         For a model or table that cannot be used, and a disk that refuses; nothing is half-written.
     """
+    _refuse_to_overwrite(options)
     choice = choose_device(options.device)
     with use_device(choice.device):
         trained = load_trained(options.model)
@@ -45,7 +46,7 @@ def run_predict(options: UseOptions) -> int:
             columns, notes = predicted_columns(trained, trained.outputs(table.x))
             content = _serialized(columns, options.out)
         except DataError as error:
-            raise CommandError(in_our_words(error)) from error
+            raise CommandError(in_words_of_a_model(error)) from error
     for note in (*table.notes, *notes):
         print(f"note: {note}", file=sys.stderr)
     if options.out is None:
@@ -53,8 +54,15 @@ def run_predict(options: UseOptions) -> int:
         return 0
     with writing(Path(options.out)), write_atomically(options.out) as file:
         file.write(content)
-    print(f"{len(table.x)} predictions in {options.out}")
+    print(f"{len(table.x)} prediction{'s' * (len(table.x) != 1)} in {options.out}")
     return 0
+
+
+def _refuse_to_overwrite(options: UseOptions) -> None:
+    """Refuse to write over the table that is read."""
+    out, data = options.out, Path(options.data)
+    if out is not None and Path(out).exists() and data.exists() and data.samefile(out):
+        raise CommandError(f"--out {out}: is the table that is read. Name another file")
 
 
 def predicted_columns(
@@ -96,7 +104,16 @@ def _serialized(columns: dict[str, np.ndarray], out: str | None) -> bytes:
     if kind in (".csv", ".tsv"):
         return _as_text(columns, "\t" if kind == ".tsv" else ",").encode("utf-8")
     if kind == ".npz":
-        np.savez(file, allow_pickle=False, **{_array_name(n): a for n, a in columns.items()})
+        names: dict[str, str] = {}
+        for column in columns:
+            name = _array_name(column)
+            if name in names:
+                raise CommandError(
+                    f"--out {out}: {names[name]!r} and {column!r} would both be the array "
+                    f"{name!r}. Name a .csv or .parquet file"
+                )
+            names[name] = column
+        np.savez(file, allow_pickle=False, **{n: columns[column] for n, column in names.items()})
         return file.getvalue()
     pyarrow: Any = require("pyarrow", f"{out}: a {kind} file")
     table = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})

@@ -178,10 +178,10 @@ def scores_text(scores: dict[str, Any]) -> str:
         body = _table(
             ("target", "RMSE", "MAE", "R2"), [list(row.values()) for row in scores["targets"]]
         )
-        return f"{scores['rows']} rows\n\n{body}"
+        return f"{_rows(scores)}\n\n{body}"
     keys = ("class", "precision", "recall", "f1", "auc", "rows")
     parts = [
-        f"{scores['rows']} rows, accuracy {100 * scores['accuracy']:.2f} %",
+        f"{_rows(scores)}, accuracy {100 * scores['accuracy']:.2f} %",
         _table(keys, [[row[key] for key in keys] for row in scores["classes"]]),
     ]
     if scores["ece"] is not None:
@@ -201,6 +201,10 @@ def scores_text(scores: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def _rows(scores: dict[str, Any]) -> str:
+    return f"{scores['rows']} row{'s' * (scores['rows'] != 1)}"
+
+
 def _table(header: tuple[str, ...], rows: list[list[Any]]) -> str:
     cells = [list(header), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(header))]
@@ -216,4 +220,6 @@ def _table(header: tuple[str, ...], rows: list[list[Any]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "".join(letter if letter.isprintable() else " " for letter in str(value))

@@ -123,8 +123,9 @@ def make_task(split: Split, loss_name: str | None) -> Task:
         loss_name = loss_name or "mse"
         if loss_name not in LOSSES_OF_QUANTITIES:
             raise CommandError(
-                f"--loss {loss_name} needs classes, and --regression makes the target a quantity. "
-                f"Expected one of {', '.join(LOSSES_OF_QUANTITIES)}, or no --regression"
+                f"--loss {loss_name} needs classes, and the target is read as a quantity. "
+                f"Expected one of {', '.join(LOSSES_OF_QUANTITIES)}, or no --regression, or for a "
+                "table --task classification"
             )
         return Task(loss_name, None, split.y_train.shape[1])
     loss_name = loss_name or "cross-entropy"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xbackprop.data.csv_files import find_column
+from xbackprop.data.csv_files import find_column, is_number
 from xbackprop.data.errors import DataError, quote
 from xbackprop.data.frames import Frame, read_frame
 from xbackprop.data.preprocessing import Preprocessing, fit_preprocessing
@@ -32,7 +32,8 @@ class TableSplit(Split):
     reason : str
         Why it is this task, for those who did not choose it; else empty.
     notes : tuple of str
-        What was out of the ordinary in the test part.
+        What was out of the ordinary: numbers that are read as texts, and texts of the test part
+        that the training part has not.
     """
 
     preprocessing: Preprocessing
@@ -103,6 +104,7 @@ def load_columns(
         raise DataError(f"{frame.path}: {error}") from error
     learned = fit_preprocessing(frame, names, train, unknown=unknown)
     x, notes = learned.apply(frame)
+    notes = [*_numbers_among_texts(frame, names), *notes]
     return TableSplit(
         x[train], y[train], x[test], y[test], classes, learned.feature_names, frame.path.name,
         learned, targets, reason, tuple(notes),
@@ -162,6 +164,8 @@ def codes_of_texts(frame: Frame, target: str, classes: Sequence[str | int]) -> n
     codes = {}
     for cell in dict.fromkeys(cells):
         label = as_integer(cell) if isinstance(classes[0], int) else cell
+        if not cell:
+            raise frame.refusal(cells.index(""), target, "expected a class; the cell is empty")
         if label is None or label not in code_of:
             known = ", ".join(quote(label) for label in classes[:20])
             problem = f"class {quote(cell)} is none of the model's, {known}"
@@ -206,6 +210,24 @@ def _find_features(
         if names.count(name) > 1:
             raise DataError(f"{frame.path}: column {quote(name)} is listed as a feature twice.")
     return names
+
+
+def _numbers_among_texts(frame: Frame, names: Sequence[str]) -> list[str]:
+    """Say which columns of texts look like numbers, and the first cell that is none."""
+    notes = []
+    for name in names:
+        if frame.is_number(name):
+            continue
+        cells = frame.texts(name)
+        different = dict.fromkeys(cell for cell in cells if cell)
+        if 2 * sum(is_number(cell.replace(",", ".")) for cell in different) > len(different):
+            row = frame.first_text(name)
+            hint = " Numbers have a point, as 1234.5." if "," in cells[row] else ""
+            notes.append(
+                f"column {quote(name)}: most of it looks like numbers, but it is read as texts, "
+                f"since {frame.where(row)} holds {quote(cells[row])}.{hint}"
+            )
+    return notes
 
 
 def _find(frame: Frame, name: str, role: str) -> str:

@@ -267,6 +267,8 @@ def find_column(where: str, header: Sequence[str], name: str, role: str) -> int:
         other for other in header if other.lower() == name.lower()
     ]
     hint = f" Did you mean {quote(close[0])}?" if close else ""
+    if len(header) == 1:
+        hint += " Expected columns separated by a comma, a semicolon or a tab."
     if any(is_number(other) for other in header):
         hint += " This line looks like data: the first line must hold the names of the columns."
     raise DataError(

@@ -66,9 +66,11 @@ class Frame:
     def is_number(self, name: str) -> bool:
         """Tell whether all of a column's cells that are not missing are numbers."""
         cells = self._cells(name)
-        if isinstance(cells, np.ndarray):
-            return True
-        return all(is_number(cell) or cell.lower() in _MISSING for cell in set(cells))
+        return isinstance(cells, np.ndarray) or all(map(_may_be_number, set(cells)))
+
+    def first_text(self, name: str) -> int:
+        """Return the first row whose cell keeps a column from being one of numbers."""
+        return next(row for row, cell in enumerate(self.texts(name)) if not _may_be_number(cell))
 
     def numbers(self, name: str) -> np.ndarray:
         """Return a column as float64, with NaN for what is missing.
@@ -117,6 +119,10 @@ class Frame:
     def refusal(self, row: int, name: str, problem: str) -> DataError:
         """Return the error for one cell."""
         return DataError(f"{self.path}, {self.where(row)}, column {quote(name)}: {problem}.")
+
+
+def _may_be_number(cell: str) -> bool:
+    return is_number(cell) or cell.lower() in _MISSING
 
 
 def read_frame(
@@ -171,7 +177,9 @@ def _read_arrow(path: Path) -> Frame:
     pyarrow = require("pyarrow", f"{path}: a {path.suffix} file")
     try:
         if path.suffix.lower() == ".parquet":
-            table = require("pyarrow.parquet", f"{path}: Parquet").read_table(path)
+            # Not read_table, for which two columns of one name are a damaged file.
+            with require("pyarrow.parquet", f"{path}: Parquet").ParquetFile(path) as file:
+                table = file.read()
         else:
             table = _read_ipc(pyarrow, path)
         table.validate(full=True)

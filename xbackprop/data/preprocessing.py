@@ -17,6 +17,7 @@ from xbackprop.data.frames import Frame, require
 UNKNOWN = ("ignore", "error")
 _MOST_CATEGORIES = 1000
 _MOST_NAMED = 5
+_LARGEST = 1e140  # of numbers: the sum of the squares of any table's is finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +91,8 @@ class Preprocessing:
         Raises
         ------
         DataError
-            Names the columns that are missing, and the cell of what should be a number; with
-            ``unknown="error"`` also a text that was not in the training part.
+            Names the columns that are missing, and the cell of what should be a number or lies too
+            far away; with ``unknown="error"`` also a text that was not in the training part.
         """
         missing = [column.name for column in self.columns if column.name not in frame.names]
         if missing:
@@ -104,8 +105,22 @@ class Preprocessing:
         for column in self.columns:
             if column.categories is not None:
                 notes += self._check_categories(frame, column)
-        raw = _as_pandas(frame, self.columns)
-        return self.transformer.transform(raw).astype(np.float32), notes
+        with np.errstate(over="ignore"):
+            x = self.transformer.transform(_as_pandas(frame, self.columns)).astype(np.float32)
+        if not np.isfinite(x).all():
+            raise self._too_far(frame, x)
+        return x, notes
+
+    def _too_far(self, frame: Frame, x: np.ndarray) -> DataError:
+        """Return the error for the first number that is none any more: numbers come first."""
+        row, place = np.argwhere(~np.isfinite(x))[0].tolist()
+        column = self.columns[place]
+        value = frame.numbers(column.name)[row]
+        problem = (
+            f"{value:g} is too large beside the training data, whose mean is {column.mean:g} and "
+            f"deviation {column.scale:g}"
+        )
+        return frame.refusal(row, column.name, problem)
 
     def _check_categories(self, frame: Frame, column: Column) -> list[str]:
         cells = frame.texts(column.name)
@@ -164,8 +179,8 @@ def fit_preprocessing(
     Raises
     ------
     DataError
-        Names a column without any value, one of other kinds, and one of so many texts that it must
-        be a name or a date.
+        Names a column without any value, one of other kinds, one of so many texts that it must be a
+        name or a date, and the cell of a number whose square is none.
     """
     require("pandas", "Preprocessing of columns")
     require("sklearn", "Preprocessing of columns")
@@ -187,8 +202,18 @@ def fit_preprocessing(
                 f"each would be a column of its own; at most {_MOST_CATEGORIES}. Leave the column "
                 "out with features."
             )
+    for name in numbers:
+        _check_size(frame, name)
     transformer = _new_transformer(numbers, texts).fit(raw)
     return Preprocessing(_learned(transformer, numbers, texts), unknown, transformer)
+
+
+def _check_size(frame: Frame, name: str) -> None:
+    """Refuse numbers whose deviation would be infinite."""
+    sizes = np.nan_to_num(np.abs(frame.numbers(name)))
+    row = int(np.argmax(sizes))
+    if sizes[row] > _LARGEST:
+        raise frame.refusal(row, name, f"{frame.numbers(name)[row]:g} is too large to be scaled")
 
 
 def preprocessing_from_config(config: Any) -> Preprocessing:

@@ -93,7 +93,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     With equal ``random_state`` the initial weights, the order of the samples and, in float64, the
     loss curve are scikit-learn's to rounding. Targets and weights are cast to the dtype of ``X``,
     and ``X`` of a prediction to that of ``coefs_``; scikit-learn mixes the two. A sparse ``X`` is
-    made dense batch by batch.
+    made dense batch by batch. Where a warm start with early stopping finds no better score, the
+    best weights are kept; scikit-learn keeps the last, which are trained in the best ones' place.
+    Going on with other ``hidden_layer_sizes`` is refused; scikit-learn trains the old layers.
 
     References
     ----------

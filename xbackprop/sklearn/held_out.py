@@ -78,6 +78,7 @@ class HeldOut:
         self.estimator = estimator
         self.rows = place_rows(X, device, dtype)
         self.target, self.weight = target, weight
+        self.count = X.shape[0]  # targets of several labels may be sparse, and have no length
         self.device = device
 
     def score(self, network: Module) -> float:
@@ -85,8 +86,10 @@ class HeldOut:
 
         The network is left in evaluation mode: whoever trains it sets its mode for each epoch.
         """
-        estimator, count = self.estimator, len(self.target)
-        outputs = outputs_of(network.eval(), estimator._activate, self.rows, count, self.device)
+        estimator = self.estimator
+        outputs = outputs_of(
+            network.eval(), estimator._activate, self.rows, self.count, self.device
+        )
         predicted = estimator._decode(outputs)
         if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
             return float("nan")

@@ -63,7 +63,7 @@ class Judge:
         what = "Training loss" if self.held is None else "Validation score"
         return (
             f"{what} did not improve more than tol={self.estimator.tol:f} for "
-            f"{self.estimator.n_iter_no_change} consecutive epochs."
+            f"{self.estimator.n_iter_no_change:d} consecutive epochs."
         )
 
     def finish_epoch(self, loss: float, samples: int) -> None:
@@ -79,8 +79,8 @@ class Judge:
         estimator._no_improvement_count = 0 if is_better else estimator._no_improvement_count + 1
 
     def restore_best(self) -> None:
-        """Give the network the weights of the best score; where no score is a number leave it."""
-        if self.best is not None and self.estimator.best_validation_score_ > -np.inf:
+        """Give the network the weights of the best score, or its first where none is a number."""
+        if self.best is not None:
             self.network.load_state_dict(self.best)
 
     def warn_unless_converged(self) -> None:
@@ -88,7 +88,7 @@ class Judge:
         limit = self.estimator.max_iter
         if self.estimator.n_iter_ == limit and not self.ends_training:
             warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({limit}) "
+                f"Stochastic Optimizer: Maximum iterations ({limit:d}) "
                 "reached and the optimization hasn't converged yet.",
                 ConvergenceWarning,
                 stacklevel=2,

@@ -190,7 +190,12 @@ class NeuralEstimator(BaseEstimator, ABC):
         rng = np.random.default_rng(random.randint(np.iinfo(np.int32).max))
         if self.module is None:
             return hidden_layer_network(X.shape[1], outputs, rng, X.dtype)
-        network: Module = self.module(X.shape[1], outputs, rng)
+        network = self.module(X.shape[1], outputs, rng)
+        if not isinstance(network, Module):
+            raise TypeError(
+                f"{type(self).__name__} expects module(features, outputs, rng) to return a Module; "
+                f"got {type(network).__name__}."
+            )
         return network.train()
 
     def _train(
@@ -224,7 +229,8 @@ class NeuralEstimator(BaseEstimator, ABC):
 
         with interruptible():
             trainer.fit(batches, epochs=1 if incremental else self.max_iter, on_epoch=finish)
-        judge.restore_best()
+        if self.best_validation_score_ != -np.inf:  # else what was learned is not given up
+            judge.restore_best()
         if not incremental:
             judge.warn_unless_converged()
 

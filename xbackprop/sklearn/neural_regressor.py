@@ -9,6 +9,7 @@ from sklearn.utils.validation import validate_data
 from xbackprop.backend.array_module import Array
 from xbackprop.nn import Module, MSELoss
 from xbackprop.sklearn.neural import NeuralEstimator
+from xbackprop.sklearn.rows import check_numbers
 
 
 class NeuralRegressor(RegressorMixin, NeuralEstimator):
@@ -56,6 +57,7 @@ class NeuralRegressor(RegressorMixin, NeuralEstimator):
             self, X, y, allow_nd=True, accept_sparse=["csr", "csc"], multi_output=True,
             y_numeric=True, dtype=(np.float64, np.float32), reset=reset,
         )  # fmt: skip
+        check_numbers(self, y)
         return X, y
 
     def _count_outputs(self, y: np.ndarray, learns: bool) -> int:

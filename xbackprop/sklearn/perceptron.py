@@ -180,6 +180,8 @@ class Perceptron(BaseEstimator, ABC):
         self._random_state = check_random_state(self.random_state)
         if is_first:
             self._initialize(units, X.dtype)
+        else:
+            self._check_units(units)
         device = resolve_device(self.device)
         with device.activate():
             if self.solver == "lbfgs":
@@ -208,6 +210,16 @@ class Perceptron(BaseEstimator, ABC):
             begin_records(self)
         else:
             self.n_iter_ = self.t_ = 0
+
+    def _check_units(self, units: list[int]) -> None:
+        """Refuse to go on with other layers; scikit-learn keeps the old ones without a word."""
+        before = [self.coefs_[0].shape[0], *(values.shape[1] for values in self.coefs_)]
+        if units != before:
+            raise ValueError(
+                f"{type(self).__name__} goes on with the layers it has, of {before} units from "
+                f"features to outputs; hidden_layer_sizes and y ask for {units}. Call fit with "
+                "warm_start=False."
+            )
 
     def _fit_lbfgs(
         self, X: Any, y: Any, sample_weight: Any, units: list[int], device: Device

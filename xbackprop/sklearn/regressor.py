@@ -6,11 +6,11 @@ import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from xbackprop.backend.device import Device
 from xbackprop.sklearn.perceptron import Perceptron
+from xbackprop.sklearn.rows import check_numbers
 
 
 class MLPRegressor(RegressorMixin, Perceptron):
@@ -92,7 +92,9 @@ class MLPRegressor(RegressorMixin, Perceptron):
     With equal ``random_state`` the initial weights, the order of the samples and, in float64, the
     loss curve are scikit-learn's to rounding. Targets and weights are cast to the dtype of ``X``,
     and ``X`` of a prediction to that of ``coefs_``; scikit-learn mixes the two. A sparse ``X`` is
-    made dense batch by batch.
+    made dense batch by batch. Where a warm start with early stopping finds no better score, the
+    best weights are kept; scikit-learn keeps the last, which are trained in the best ones' place.
+    Going on with other ``hidden_layer_sizes`` is refused; scikit-learn trains the old layers.
 
     References
     ----------
@@ -170,10 +172,9 @@ class MLPRegressor(RegressorMixin, Perceptron):
             device=device,
         )
 
-    @available_if(lambda estimator: estimator._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Go on for one epoch over the given data.
+        """Go on for one epoch over the given data; L-BFGS for all its iterations.
 
         Parameters
         ----------
@@ -195,6 +196,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
             dtype=(np.float64, np.float32), reset=reset,
         )  # fmt: skip
+        check_numbers(self, y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y

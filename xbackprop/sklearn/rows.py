@@ -97,6 +97,15 @@ def place_rows(array: Any, device: Device, dtype: Any) -> ResidentRows | Streame
     return ResidentRows(dense, device)
 
 
+def check_numbers(estimator: Any, y: np.ndarray) -> None:
+    """Refuse targets that are texts, whose digits a cast would take for numbers, by TypeError."""
+    if y.dtype.kind in "SU":
+        raise TypeError(
+            f"{type(estimator).__name__} expects y of numbers; got texts ({y.dtype}). Convert them "
+            "with y.astype(float)."
+        )
+
+
 def sum_of_weights(weight: np.ndarray, chosen: slice, order: np.ndarray | None) -> float:
     """Return what the weights of ``order[chosen]`` sum up to; a sum of 0 is ZeroDivisionError."""
     mass = float(weight[chosen if order is None else order[chosen]].sum())

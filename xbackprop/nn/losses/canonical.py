@@ -98,8 +98,9 @@ def _squares(prediction: Array, target: Array) -> Array:
 
 def _deviance(prediction: Array, target: Array) -> Array:
     xp = get_array_module(prediction)
-    is_zero = target == 0
-    logarithm = target * xp.log(xp.where(is_zero, 1, target / prediction))
+    ratio = target / prediction
+    # Of a prediction that underflowed 0 / 0 is NaN, as in scikit-learn: L-BFGS steps back from it.
+    logarithm = target * xp.log(xp.where((target == 0) & (ratio == 0), 1, ratio))
     return (logarithm - target + prediction).sum(axis=1)
 
 

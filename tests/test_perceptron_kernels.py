@@ -153,6 +153,7 @@ def test_a_batch_is_left_to_the_layers() -> None:
         "weights by columns": changed(served, 4, tuple(map(np.asfortranarray, served[4]))),
         "gradients in halves": changed(served, 6, tuple(g.astype(np.float16) for g in served[6])),
         "an activated output": changed(served, 8, ("relu", "relu")),
+        "fewer weights": changed(served, 2, np.ones(10, np.float32)),
         "no samples": batch(units, "relu", "softmax", samples=0),
     }
     for why, arguments in refused.items():
@@ -165,6 +166,8 @@ def test_an_epoch_is_left_to_its_batches() -> None:
     units = (4, 7, 3)
     served = epoch(units, "relu", "softmax")
     assert perceptron_epoch.kernel_on_cpu(*served) is not None
+    large = epoch((400, 500, 3), "relu", "softmax")
+    assert perceptron_epoch.kernel_on_cpu(*large) is not None
     x, target, order = served[:3]
     refused = {
         "what does not vectorize": changed(served, 5, "tanh"),
@@ -177,13 +180,30 @@ def test_an_epoch_is_left_to_its_batches() -> None:
         "means in other precisions": changed(
             served, 7, (*served[7][:3], served[7][3].astype(np.float64))
         ),
-        "large batches": changed(changed(served, 4, (4, 600_000, 3)), 3, 23),
-        "many samples": changed(
-            changed(served, 4, (4, 60_000, 3)), 2, np.zeros(10_000, np.int64)
-        ),
+        "more features": changed(served, 4, (5, 7, 3)),
+        "fewer outputs": changed(served, 1, target[:, :2].copy()),
+        "fewer targets": changed(served, 1, target[:-1]),
+        "fewer weights": changed(served, 7, tuple(state[:-1] for state in served[7])),
+        "more biases": changed(served, 8, tuple(np.append(s, s[:1]) for s in served[8])),
+        "large batches": changed(large, 3, 23),
+        "many samples": changed(large, 2, np.zeros(10_000, np.int64)),
     }  # fmt: skip
     for why, arguments in refused.items():
         assert perceptron_epoch.kernel_on_cpu(*arguments) is None, why
+
+
+def test_samples_that_are_not_there() -> None:
+    """From the end they count, as everywhere; beyond it there are none."""
+
+    def make(place: int) -> Any:
+        arguments = epoch((4, 7, 3), "relu", "softmax", np.float64)
+        arguments[2][5] = place
+        return arguments
+
+    compare(perceptron_epoch, lambda: make(-2), 1e-12)
+    for place in (24, -25):
+        with pytest.raises(IndexError):
+            perceptron_epoch(*make(place))
 
 
 # --- in the estimators ----------------------------------------------------------------------

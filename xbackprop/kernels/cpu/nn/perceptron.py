@@ -124,7 +124,7 @@ def can_serve_canonical(
         and target.shape == (x.shape[0], len(biases[-1]))
         and target.dtype == (x.dtype if output_activation == "identity" else bool)
         and target.is_contiguous
-        and (weight is None or is_plain_float(x, weight))
+        and (weight is None or (weight.shape == x.shape[:1] and is_plain_float(x, weight)))
     )
 
 

@@ -29,9 +29,14 @@ def can_serve(
     biases: tuple[np.ndarray, ...],
     *numbers: Any,
 ) -> bool:
-    """Tell whether it is small, of what vectorizes, and of one float dtype; ``x`` has any strides.
-    """
+    """Tell whether it is small, of what vectorizes, and of one float dtype; ``x`` as it lies."""
     products = sum(inputs * outputs for inputs, outputs in pairwise(units))
+    fits = (
+        x.shape[1:] == units[:1]
+        and target.shape == (*x.shape[:1], units[-1])
+        and all(array.shape == (products,) for array in weights)
+        and all(array.shape == (sum(units[1:]),) for array in biases)
+    )
     is_small = (
         min(batch_size, order.shape[0]) * products <= _MOST_PRODUCTS_OF_BATCH
         and order.shape[0] * products <= _MOST_PRODUCTS
@@ -40,6 +45,7 @@ def can_serve(
     dtype = x.dtype if output_activation == "identity" else np.dtype(bool)
     return (
         _HAS_SCIPY
+        and fits
         and is_small
         and is_known
         and is_plain_float(x._replace(is_contiguous=True))
@@ -64,8 +70,13 @@ def perceptron_epoch(
     alpha: float,
     adam: tuple[float, float, float, float],
     step: int,
-) -> np.floating:
+) -> Any:
     """Return the loss and write the updates, as the op of this name."""
+    if order.min() < 0 or order.max() >= len(x):  # the loops do not look
+        return op.reference(
+            x, target, order, batch_size, units, activation, output_activation, weights, biases,
+            alpha, adam, step,
+        )  # fmt: skip
     columns, epochs = loops("columns"), loops("epochs")
     kind = columns.RELU if activation == "relu" else columns.IDENTITY
     loss_kind = getattr(epochs, _LOSSES[output_activation])

@@ -18,7 +18,7 @@ import torch
 from layer_cases.transformer import gpt_torch
 
 import xbackprop as xb
-from xbackprop.cli.options import MODELS, PRESETS, WARMUP
+from xbackprop.cli.choices import MODELS, PRESETS, WARMUP
 from xbackprop.optim.lr_scheduler import WarmupStableDecayLR
 
 LR, BETAS = 1e-3, (0.9, 0.99)

@@ -14,11 +14,12 @@ import numpy as np
 from xbackprop.backend.array_module import is_array
 from xbackprop.backend.device import use_device
 from xbackprop.backend.transfer import to_host
+from xbackprop.cli.choices import MODELS
 from xbackprop.cli.datasets import load_split
 from xbackprop.cli.errors import FAILED, CommandError
 from xbackprop.cli.model_words import WHAT_A_MODEL_IS
 from xbackprop.cli.networks import make_network
-from xbackprop.cli.options import MODELS, read_options
+from xbackprop.cli.options import read_options
 from xbackprop.cli.run_folder import CONFIG, MODEL
 from xbackprop.cli.tasks import make_task
 from xbackprop.module import Module

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from xbackprop import nn, optim
+from xbackprop.cli.choices import WARMUP
 from xbackprop.cli.errors import CommandError
-from xbackprop.cli.options import WARMUP, TrainOptions
+from xbackprop.cli.options import TrainOptions
 from xbackprop.cli.tasks import Task, TokenTask
 from xbackprop.data import Split
 

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from xbackprop.cli.choices import OPTIMIZERS
 from xbackprop.cli.errors import CommandError, did_you_mean
 from xbackprop.cli.model_words import add_model_argument
-from xbackprop.cli.options import OPTIMIZERS
 from xbackprop.cli.parser import LineParser, column_names, one_of, whole_number
 
 LOSSES = ("auto", "mse", "cross-entropy", "none")

@@ -11,6 +11,7 @@ import numpy as np
 
 import xbackprop
 from xbackprop.backend.device import DeviceChoice
+from xbackprop.cli.choices import has_meaning
 from xbackprop.cli.datasets import NAMES, TextSplit, data_config, describe_split
 from xbackprop.cli.devices import describe_device
 from xbackprop.cli.errors import CommandError
@@ -22,7 +23,7 @@ from xbackprop.cli.networks import (
     make_schedule,
     refuse_single_samples,
 )
-from xbackprop.cli.options import TrainOptions, has_meaning
+from xbackprop.cli.options import TrainOptions
 from xbackprop.cli.run_folder import CHECKPOINTS, make_run_folder, write_config
 from xbackprop.cli.scaling import Scaling, measure_scaling, reaches_too_far
 from xbackprop.cli.tasks import Task, make_task

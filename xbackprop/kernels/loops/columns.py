@@ -10,7 +10,7 @@ import numpy as np
 from xbackprop.kernels.loops.compiling import SUM, loop
 from xbackprop.kernels.loops.maths import double_exp_of_negative, exp_of_negative
 
-IDENTITY, RELU, TANH, SIGMOID = range(4)  # kinds of activations
+IDENTITY, RELU, TANH, SIGMOID, SOFTMAX = range(5)  # kinds of activations
 
 
 @loop(*SUM)
@@ -43,8 +43,26 @@ def activation_backward(grad, values, kind, grad_bias):
         grad_bias[o] = total
 
 
+@loop()
+def loss_of_output(scores, target, kind, factors, grad_bias):
+    """Return the loss that belongs to the activation of the output, of each sample by its factor.
+
+    The gradient by the scores is left in their place, and its sums in ``grad_bias``.
+    """
+    if kind == SOFTMAX:
+        return _softmax_loss(scores, target, factors, _rounding(scores), grad_bias)
+    if kind == SIGMOID:
+        return _sigmoid_loss(scores, target, factors, _rounding(scores), grad_bias)
+    return _squared_loss(scores, target, factors, grad_bias)
+
+
+@loop()
+def _rounding(values):
+    return values.dtype.type(np.finfo(values.dtype).eps)
+
+
 @loop(*SUM)
-def below_largest(scores, largest):
+def _subtract_largest(scores, largest):
     """Take the largest of each column away in place; with a NaN, which stays one, any of them."""
     rows, columns = scores.shape
     largest[:] = scores[0]
@@ -69,77 +87,70 @@ def exponentials(values):
                 row[n] = double_exp_of_negative(np.float64(row[n]))
 
 
-@loop()
-def logistic(values):
-    """Take the logistic function in place."""
-    one = values.dtype.type(1)
-    for o in range(values.shape[0]):
-        for n in range(values.shape[1]):
-            v = values[o, n]
-            z = math.exp(-abs(v))
-            values[o, n] = (z if v < 0 else one) / (one + z)
-
-
 @loop(*SUM)
-def softmax_loss(exponentials, totals, target, factors, eps, grad_bias):
-    """Return the cross-entropy; leave its gradient by the scores in ``exponentials``."""
-    one, zero = totals.dtype.type(1), totals.dtype.type(0)
-    classes = exponentials.shape[0]
+def _softmax_loss(scores, target, factors, eps, grad_bias):
+    """Return the cross-entropy of classes."""
+    one, zero = scores.dtype.type(1), scores.dtype.type(0)
+    classes = scores.shape[0]
+    totals = np.empty(scores.shape[1], scores.dtype)
+    _subtract_largest(scores, totals)
+    exponentials(scores)
     totals[:] = 0
     for o in range(classes):
         for n in range(totals.size):
-            totals[n] += exponentials[o, n]
+            totals[n] += scores[o, n]
     for n in range(totals.size):
         totals[n] = one / totals[n]
     loss = zero
     for n in range(totals.size):
         for o in range(classes):
             if target[n, o]:
-                p = exponentials[o, n] * totals[n]
+                p = scores[o, n] * totals[n]
                 loss -= math.log(_clipped(p, eps, one - eps)) * factors[n]
     for o in range(classes):
         total = totals.dtype.type(0)
         for n in range(totals.size):
-            p = exponentials[o, n] * totals[n]
+            p = scores[o, n] * totals[n]
             g = (p - (one if target[n, o] else zero)) * factors[n]
-            exponentials[o, n] = g
+            scores[o, n] = g
             total += g
         grad_bias[o] = total
     return loss
 
 
 @loop(*SUM)
-def logistic_loss(prediction, target, factors, eps, grad_bias):
-    """Return the cross-entropies of labels; leave the gradient by their scores in place."""
-    one, zero = prediction.dtype.type(1), prediction.dtype.type(0)
+def _sigmoid_loss(scores, target, factors, eps, grad_bias):
+    """Return the cross-entropies of labels."""
+    one, zero = scores.dtype.type(1), scores.dtype.type(0)
     loss = zero
-    for o in range(prediction.shape[0]):
-        total = prediction.dtype.type(0)
-        for n in range(prediction.shape[1]):
-            p = prediction[o, n]
+    for o in range(scores.shape[0]):
+        total = zero
+        for n in range(scores.shape[1]):
+            z = math.exp(-abs(scores[o, n]))
+            p = (z if scores[o, n] < 0 else one) / (one + z)
             clipped = _clipped(p, eps, one - eps)
             loss -= math.log(clipped if target[n, o] else one - clipped) * factors[n]
             g = (p - (one if target[n, o] else zero)) * factors[n]
-            prediction[o, n] = g
+            scores[o, n] = g
             total += g
         grad_bias[o] = total
     return loss
 
 
 @loop(*SUM)
-def squared_loss(prediction, target, factors, factor, grad_bias):
-    """Return ``factor`` times the squares; leave the gradient of half of them in place."""
-    loss = prediction.dtype.type(0)
-    for o in range(prediction.shape[0]):
-        total = prediction.dtype.type(0)
-        for n in range(prediction.shape[1]):
-            difference = prediction[o, n] - target[n, o]
-            loss += difference * difference * factors[n]
+def _squared_loss(scores, target, factors, grad_bias):
+    """Return half the mean of squares over outputs; the gradient is that of half their sum."""
+    loss = scores.dtype.type(0)
+    for o in range(scores.shape[0]):
+        total = scores.dtype.type(0)
+        for n in range(scores.shape[1]):
+            difference = scores[o, n] - target[n, o]
             g = difference * factors[n]
-            prediction[o, n] = g
+            loss += difference * g
+            scores[o, n] = g
             total += g
         grad_bias[o] = total
-    return loss * factor
+    return loss * scores.dtype.type(0.5 / scores.shape[0])
 
 
 @loop()

@@ -13,22 +13,15 @@ from xbackprop.kernels.loops.columns import (
     RELU,
     activation_backward,
     add_bias,
-    below_largest,
-    exponentials,
-    logistic,
-    logistic_loss,
-    softmax_loss,
-    squared_loss,
+    loss_of_output,
 )
 from xbackprop.kernels.loops.compiling import loop
 from xbackprop.kernels.loops.updates import coupled_adam
 
-SQUARED, LOGISTIC, SOFTMAX = range(3)  # kinds of losses
-
 
 @loop()
 def perceptron_epoch(
-    x, target, order, batch_size, units, kind, loss_kind, weights, biases, alpha, adam, step
+    x, target, order, batch_size, units, kind, output_kind, weights, biases, alpha, adam, step
 ):
     """Make one update after the other; return the sum of the losses.
 
@@ -42,7 +35,6 @@ def perceptron_epoch(
     values = np.empty(batch_size * units[1:].sum(), x.dtype)
     grads = np.empty_like(values)
     factors = np.empty(batch_size, x.dtype)
-    totals = np.empty_like(factors)
     total = 0.0
     for start in range(0, order.size, batch_size):
         samples = min(batch_size, order.size - start)
@@ -51,10 +43,8 @@ def perceptron_epoch(
             labels[n] = target[order[start + n]]
         factors[:samples] = number(1 / samples)
         scores = _forward(inputs[:samples], units, kind, weights[0], biases[0], values)
-        loss = _loss(
-            scores, labels[:samples], loss_kind, factors[:samples], totals[:samples],
-            biases[1][biases[1].size - scores.shape[0] :],
-        )  # fmt: skip
+        grad_bias = biases[1][biases[1].size - scores.shape[0] :]
+        loss = loss_of_output(scores, labels[:samples], output_kind, factors[:samples], grad_bias)
         _backward(inputs[:samples], units, kind, weights[0], weights[1], biases[1], values, grads)
         step += 1
         size = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)
@@ -90,21 +80,6 @@ def _forward(x, units, kind, weights, biases, values):
         matrix += outputs * inputs
         row += outputs
     return result
-
-
-@loop()
-def _loss(scores, target, kind, factors, totals, grad_bias):
-    """Return the loss; leave the gradient by the scores in their place, and each row's sum."""
-    eps = scores.dtype.type(np.finfo(scores.dtype).eps)
-    if kind == SOFTMAX:
-        below_largest(scores, totals)
-        exponentials(scores)
-        return softmax_loss(scores, totals, target, factors, eps, grad_bias)
-    if kind == LOGISTIC:
-        logistic(scores)
-        return logistic_loss(scores, target, factors, eps, grad_bias)
-    factor = scores.dtype.type(0.5 / scores.shape[0])
-    return squared_loss(scores, target, factors, factor, grad_bias)
 
 
 @loop()

@@ -2,19 +2,19 @@
 
 import functools
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
 from xbackprop.kernels.loops import is_plain_float, loops
-from xbackprop.nn.losses.canonical import activate_output
 from xbackprop.nn.perceptron import ACTIVATIONS
 from xbackprop.nn.perceptron import canonical_gradients as canonical_op
 from xbackprop.nn.perceptron import perceptron_gradients as op
 
 # Beyond it BLAS is faster; and each number of layers is compiled for itself.
 _MOST_PRODUCTS, _MOST_LAYERS = 100_000, 4
+# Activations of the output whose loss has a loop.
+OUTPUTS = ("softmax", "logistic", "identity")
 
 
 def can_serve(
@@ -100,6 +100,13 @@ def perceptron_gradients(
     return number(value), output
 
 
+def kind_of(activation: str) -> int:
+    """Return the number by which the loops know an activation."""
+    name = "sigmoid" if activation == "logistic" else activation
+    kind: int = getattr(loops("columns"), name.upper())
+    return kind
+
+
 def can_serve_canonical(
     x: ArraySpec,
     target: ArraySpec,
@@ -113,10 +120,9 @@ def can_serve_canonical(
     output_activation: str,
 ) -> bool:
     """Tell whether it is a loss that has a loop, and plain arrays of one float dtype."""
-    is_known = output_activation in _LOSSES
     arrays = (*weights, *biases, *grad_weights, *grad_biases)
     return (
-        is_known
+        output_activation in OUTPUTS
         and is_plain_float(x)
         and all(array.dtype == x.dtype for array in arrays)
         and _is_chain(x, weights, biases, grad_weights, grad_biases)
@@ -157,46 +163,15 @@ def canonical_gradients(
         values.append(value)
     factors = np.full(samples, 1 / mass, dtype) if weight is None else weight / dtype.type(mass)
     grad = values.pop()
-    loss = _LOSSES[output_activation](grad, target, factors, grad_biases[-1])
+    kind = kind_of(output_activation)
+    loss = loop.loss_of_output(grad, target, kind, factors, grad_biases[-1])
     for k in range(len(weights) - 1, -1, -1):
         value = values.pop()
         np.dot(grad, value.T, out=grad_weights[k])
         if k > 0:
             before = np.empty_like(value)
             np.dot(weights[k].T, grad, out=before)
-            kind = getattr(loop, activations[k - 1].upper())
+            kind = kind_of(activations[k - 1])
             loop.activation_backward(before, value, kind, grad_biases[k - 1])
             grad = before
     return dtype.type(loss)
-
-
-def _softmax_loss(
-    scores: np.ndarray, target: np.ndarray, factors: np.ndarray, grad_bias: np.ndarray
-) -> Any:
-    """Return the loss of scores; put their gradients in their place, and each row's sum."""
-    loop, totals = loops("columns"), np.empty_like(factors)
-    loop.below_largest(scores, totals)
-    np.exp(scores, out=scores)
-    return loop.softmax_loss(scores, totals, target, factors, _rounding(scores), grad_bias)
-
-
-def _logistic_loss(
-    scores: np.ndarray, target: np.ndarray, factors: np.ndarray, grad_bias: np.ndarray
-) -> Any:
-    scores[...] = activate_output(scores, "logistic")
-    loop = loops("columns").logistic_loss
-    return loop(scores, target, factors, _rounding(scores), grad_bias)
-
-
-def _squared_loss(
-    scores: np.ndarray, target: np.ndarray, factors: np.ndarray, grad_bias: np.ndarray
-) -> Any:
-    factor = scores.dtype.type(0.5 / len(scores))
-    return loops("columns").squared_loss(scores, target, factors, factor, grad_bias)
-
-
-def _rounding(scores: np.ndarray) -> np.floating:
-    return np.finfo(scores.dtype).eps
-
-
-_LOSSES = {"softmax": _softmax_loss, "logistic": _logistic_loss, "identity": _squared_loss}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.cpu.nn.perceptron import OUTPUTS, kind_of
 from xbackprop.kernels.loops import is_plain_float, loops
 from xbackprop.nn.perceptron_epoch import perceptron_epoch as op
 
@@ -14,7 +15,6 @@ _HAS_SCIPY = find_spec("scipy") is not None  # whose BLAS numba calls
 # Beyond the first, calls from Python cost little beside the products; and nothing can interrupt
 # what takes all of the second, a fifth of a second.
 _MOST_PRODUCTS_OF_BATCH, _MOST_PRODUCTS = 4_000_000, 2_000_000_000
-_LOSSES = {"softmax": "SOFTMAX", "logistic": "LOGISTIC", "identity": "SQUARED"}
 
 
 def can_serve(
@@ -41,7 +41,7 @@ def can_serve(
         min(batch_size, order.shape[0]) * products <= _MOST_PRODUCTS_OF_BATCH
         and order.shape[0] * products <= _MOST_PRODUCTS
     )
-    is_known = activation in ("identity", "relu") and output_activation in _LOSSES
+    is_known = activation in ("identity", "relu") and output_activation in OUTPUTS
     dtype = x.dtype if output_activation == "identity" else np.dtype(bool)
     return (
         _HAS_SCIPY
@@ -77,11 +77,8 @@ def perceptron_epoch(
             x, target, order, batch_size, units, activation, output_activation, weights, biases,
             alpha, adam, step,
         )  # fmt: skip
-    columns, epochs = loops("columns"), loops("epochs")
-    kind = columns.RELU if activation == "relu" else columns.IDENTITY
-    loss_kind = getattr(epochs, _LOSSES[output_activation])
-    total = epochs.perceptron_epoch(
-        x, target, order, batch_size, np.array(units), kind, loss_kind, weights, biases, alpha,
-        adam, step,
+    total = loops("epochs").perceptron_epoch(
+        x, target, order, batch_size, np.array(units), kind_of(activation),
+        kind_of(output_activation), weights, biases, alpha, adam, step,
     )  # fmt: skip
     return np.float64(total)

@@ -28,6 +28,7 @@ from xbackprop.cli.scores import (
     regression_scores,
     scores_text,
 )
+from xbackprop.cli.trained import load_trained
 from xbackprop.data.frames import read_frame
 from xbackprop.data.preprocessing import preprocessing_from_config
 from xbackprop.training import container
@@ -267,6 +268,10 @@ def test_probabilities_of_two_classes(capsys, loss):
             label, *p = line.split(",")
             np.testing.assert_allclose(sum(map(float, p)), 1)
             assert label == str(int(float(p[1]) > 0.5))
+        outputs = np.array([[0.25], [0.5], [0.9]])
+        positive = outputs if loss == "bce" else 1 / (1 + np.exp(-outputs))
+        found = load_trained("runs/t").probabilities(outputs)
+        np.testing.assert_allclose(found, np.concatenate([1 - positive, positive], axis=1))
     code, out, _ = call(capsys, "evaluate", "runs/t", "t.csv", "--json")
     assert (json.loads(out)["log_loss"] is None) == (loss == "mse")
 

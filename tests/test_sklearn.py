@@ -493,7 +493,7 @@ def test_a_skipped_step_changes_no_bit(solver: str, xb_device: Device) -> None:
         optimizer = EpsilonHatAdam(layer.parameters(), 0.1, weight_decay=0.1)
     optimizer.skip_nonfinite = True
     for value in (1.0, float("nan")):
-        before = layer.state_dict()
+        before = {key: values.copy() for key, values in layer.state_dict().items()}
         for parameter in layer.parameters():
             parameter.grad = parameter.data * 0 + value
         optimizer.step()

@@ -112,6 +112,15 @@ def test_partial_fit_and_warm_start(xb_device: Device) -> None:
     assert len(NeuralClassifier(max_iter=1).fit(flat, Y).fit(flat, Y).loss_curve_) == 1
 
 
+def test_predictions_have_the_dtype_of_the_targets() -> None:
+    flat, numbers = X.reshape(60, 16), X.mean(axis=(1, 2, 3))
+    for dtype, expected in (("f4", "f4"), ("f8", "f8"), ("i8", "f8"), (bool, "f8"), (object, "f8")):
+        for shape in ((60,), (60, 1)):
+            y = numbers.astype(dtype).reshape(shape)
+            found = NeuralRegressor(max_iter=1, device="cpu").fit(flat, y).predict(flat)
+            assert (found.dtype, found.shape) == (np.dtype(expected), shape)
+
+
 def test_what_does_not_go_on_is_refused() -> None:
     flat, numbers = X.reshape(60, 16), X.mean(axis=(1, 2, 3))
     model = NeuralClassifier(device="cpu")

@@ -43,10 +43,10 @@ def exp_of_negative(x):
 
 @loop("contract")
 def double_exp_of_negative(x):
-    """Return ``exp(x)`` of a float64 ``x <= 0`` to 2 units in the last place; 0 below -708.
+    """Return ``exp(x)`` of a float64 ``x <= 0`` to 2 units in the last place; 0 below -709.
 
-    As :func:`exp_of_negative`, with Taylor's polynomial: ``|r| < log(2) / 2``, so that the first
-    term left out is below 1e-17.
+    There ``2^n`` is put together as 0. As :func:`exp_of_negative`, with Taylor's polynomial:
+    ``|r| < log(2) / 2``, so that the first term left out is below 1e-17.
     """
     x = -709.0 if x < -709.0 else x  # a NaN stays one
     shifted = x * 1.4426950408889634 + _DOUBLE_ROUND
@@ -68,7 +68,7 @@ def double_exp_of_negative(x):
     p = p * r * r + r + 1.0
     bits = np.int64(np.float64(shifted).view(np.int64) - _DOUBLE_ROUND_BITS + np.int64(1023))
     power = np.int64(bits << np.int64(52)).view(np.float64)
-    return p * power if x > -708.0 else p * 0.0
+    return p * power
 
 
 @loop("contract")

@@ -19,7 +19,7 @@ F = np.float32
 SUMS = (0, 1, 2, 3)  # along each axis
 PLACES = len(SUMS) ** 2
 COLUMNS = 144  # of a product, at most about: the operands, all places, stay in the cache
-PARTS, PARTS_BYTES = 8, 2 << 20  # of a gradient of the weight, at most
+PARTS, PARTS_BYTES = 8, 1 << 20  # of a gradient of the weight, at most
 SHARED = 3 << 24  # multiplications, from which on threads are worth their start
 
 
@@ -58,7 +58,7 @@ def sharing(weight: np.ndarray, batch: int, counts: tuple[int, ...]) -> Abstract
 
     The smaller ones keep to one, and leave BLAS as many as it has.
     """
-    tiles = sum((b.samples.stop - b.samples.start) * b.tiles for b in _blocks(batch, counts))
+    tiles = batch * -(-counts[0] // 2) * -(-counts[1] // 2)
     products = PLACES * weight.shape[0] * weight.shape[1] * tiles
     parts = tiles // COLUMNS
     return share_work(parts if products >= SHARED and parts >= len(SUMS) else 1)
@@ -109,7 +109,10 @@ def convolve(
 
     with Workspace() as workspace:
         kernels = workspace.take(PLACES, outputs, channels)
-        np.matmul(_OF_WEIGHTS, weight.reshape(-1, 9).T, out=kernels.reshape(PLACES, -1))
+        kept, flat = workspace.taken, workspace.take(*weight.shape)
+        flat[...] = weight
+        np.matmul(_OF_WEIGHTS, flat.reshape(-1, 9).T, out=kernels.reshape(PLACES, -1))
+        workspace.clear(kept)
         in_parts(fill, blocks, threads, workspace)
     return output
 
@@ -139,7 +142,6 @@ def weight_gradient(
     blocks = _blocks(len(x), grad.shape[2:], COLUMNS * len(lines))
     length = -(-len(blocks) // most) if most >= len(SUMS) else len(blocks)
     batches = [blocks[i : i + length] for i in range(0, len(blocks), length)]
-    total = np.empty((len(batches), len(SUMS), len(SUMS), channels, outputs), F)
 
     def multiply(
         block: Block, which: tuple[int, ...], workspace: Workspace, product: np.ndarray
@@ -157,7 +159,7 @@ def weight_gradient(
 
     def add_up(part: tuple[int, tuple[int, ...]], workspace: Workspace) -> None:
         (number, which), kept = part, workspace.taken
-        result = total[number, which[0] : which[-1] + 1].reshape(-1, channels, outputs)
+        result = totals[number, which[0] : which[-1] + 1].reshape(-1, channels, outputs)
         multiply(batches[number][0], which, workspace, result)
         for block in batches[number][1:]:
             workspace.clear(kept)
@@ -167,7 +169,9 @@ def weight_gradient(
 
     parts = list(itertools.product(range(len(batches)), lines))
     with Workspace() as workspace:
+        totals = workspace.take(len(batches), len(SUMS), len(SUMS), channels, outputs)
         in_parts(add_up, parts, threads, workspace)
-    added = total[0] if len(total) == 1 else total.sum(axis=0)
-    grad_weight = added.reshape(PLACES, -1).T.dot(_TO_WEIGHTS.T)
+        for other in totals[1:]:
+            totals[0] += other
+        grad_weight = totals[0].reshape(PLACES, -1).T.dot(_TO_WEIGHTS.T)
     return grad_weight.reshape(channels, outputs, 3, 3).swapaxes(0, 1)

@@ -161,6 +161,8 @@ LARGER: list[tuple[Callable[[], xb.Module], Callable[[np.random.Generator], np.n
             ((0, 2), (2, 8, 33, 34)),
         )
     ),
+    # So many channels that a gradient of the weight is cut by places.
+    (lambda: xb.nn.Conv2d(96, 90, 3, padding=(1, 2)), images(2, 96, 7, 6)),
     *(
         # Few channels: depthwise with all strides and paddings, dilated, in small groups; of one.
         (lambda args=args, options=options: xb.nn.Conv2d(*args, **options), images(*shape))

@@ -1,7 +1,10 @@
-"""How many threads the CPU's products may use while the library computes, and only then."""
+"""How many threads the CPU's products and kernels may use while the library computes."""
 
 import contextlib
 import os
+import threading
+from collections import deque
+from collections.abc import Iterator
 from typing import Any, Self
 
 from xbackprop.backend.fork import LockHolder, renew_in_child
@@ -9,8 +12,10 @@ from xbackprop.backend.fork import LockHolder, renew_in_child
 VARIABLE = "XBACKPROP_NUM_THREADS"
 _UNREAD: Any = object()
 _number: Any = _UNREAD  # int, None where nobody chose one, or not yet read from the environment
+_AS_IT_IS: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 _controllers: list[Any] = []
 _changing = LockHolder()
+_helpers: deque[int] = deque(maxlen=64)  # the system may be about to end the last ones yet
 _limits: list[int] = []  # of the calls that run now, in any thread
 _found: list[int] = []  # what the libraries stood at before the first of them
 _standing: list[int] = []  # what they stand at: a small network feels each call that sets them
@@ -18,6 +23,8 @@ _standing: list[int] = []  # what they stand at: a small network feels each call
 
 def set_num_threads(number: int | None) -> None:
     """Choose how many threads matrix products on the CPU may use inside calls of this library.
+
+    Kernels that share their work among threads of their own use as many.
 
     Parameters
     ----------
@@ -69,6 +76,67 @@ def get_num_threads() -> int:
         return max((library.get_num_threads() for library in _find_libraries()), default=1)
     except ImportError:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+@contextlib.contextmanager
+def share_work(parts: int) -> Iterator[int]:
+    """Give a kernel threads for so many parts of its work; inside, BLAS keeps to one in each.
+
+    Parameters
+    ----------
+    parts : int
+        At least 1. For one nothing is asked and BLAS is left alone.
+
+    Yields
+    ------
+    int
+        As many threads as products may use now, less those of this process that run besides this
+        one (counted on Linux only), and no more than there are parts. It is 1 inside shards, and
+        where another kernel shares its work; and without threadpoolctl, as BLAS can be told nothing
+        there.
+
+    Notes
+    -----
+    All products of the kernel belong inside: with one thread each they have the same bits, however
+    many there are. After a product in several threads those of OpenBLAS look out for the next one
+    for a tenth of a second, and keep their cores from everybody else: a kernel whose threads share
+    a core with one of them takes longer than alone.
+    """
+    number = _at_hand() if parts > 1 else 1
+    if number == 1:
+        yield 1
+        return
+    with blas_threads(1):
+        yield max(1, min(parts, number - _others_that_run()))
+
+
+def _at_hand() -> int:
+    try:
+        libraries = _find_libraries()
+    except ImportError:
+        return 1
+    with _changing.lock:
+        if _limits:
+            return min(_limits)
+    return _chosen() or max((library.get_num_threads() for library in libraries), default=1)
+
+
+def note_helper() -> None:
+    """Note that this thread was started to share a kernel's work, and ends with it."""
+    _helpers.append(threading.get_native_id())
+
+
+def _others_that_run() -> int:
+    ours = {str(number) for number in (threading.get_native_id(), *_helpers.copy())}
+    count = 0
+    try:
+        others = set(os.listdir("/proc/self/task")) - ours
+    except OSError:  # not on Linux
+        return count
+    for thread in others:
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/stat", "rb") as file:
+            count += file.read().rpartition(b")")[2].split()[0] == b"R"
+    return count
 
 
 def _chosen() -> int | None:
@@ -145,7 +213,6 @@ def _forget_other_threads() -> None:
 
 
 renew_in_child(_forget_other_threads)
-_AS_IT_IS: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
 
 def threads_of_call() -> contextlib.AbstractContextManager[Any]:

@@ -1,4 +1,4 @@
-"""Convolutions with kernels of 3x3, in 16 products where 36 would be: Winograd's way.
+"""Sums for convolutions with kernels of 3x3, in 16 products where 36 would be: Winograd's way.
 
 Two outputs of a kernel of three elements need four products of sums in place of six,
 ``y0 = d0 w0 + d1 w1 + d2 w2 = p0 + p1 + p2`` and ``y1 = p1 - p2 - p3`` with
@@ -12,250 +12,137 @@ the input; in the kernel's place stands a tile of two gradients, ``g0``, ``(g0 +
 ``(g0 - g1) / 2`` and ``g1``, and it has three results, ``p0 + p1 + p2``, ``p1 - p2`` and
 ``p1 + p2 - p3``.
 
+The tiles of a line follow those of the line before, after one that is for nothing: it straddles the
+end of the line. So the loops are long ones, over ``count`` tiles, ``step`` of them in a line; two
+neighbours in a line, which belong to one tile, are the real and imaginary part of a number.
+
 References
 ----------
 Lavin and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, section 4.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from xbackprop.kernels.loops.compiling import loop
 
-F = np.float32
-PLACES = 16
-COLUMNS = 512  # of a product, about; fewer leave BLAS waiting
+F, PAIR = np.float32, np.complex64
 
 
 @loop()
-def _sums_of_inputs(phases, step, result):
-    """Fill ``result`` ``(16, images, tiles)`` with the sums of ``d`` over both axes.
+def sums_of_inputs(x, line, before, step, which, result):
+    """Fill ``result`` ``(places, channels, samples, count)`` with the sums of ``d`` over both axes.
 
-    ``phases[a, b, n]`` holds the elements ``x[n, 2 i + a, 2 j + b]`` as one row, lines of ``step``:
-    so ``d0, d1, d2, d3`` are the row of ``a = 0``, of ``a = 1``, and both from the next line on.
+    ``line`` is the first that the tiles see of ``x`` ``(samples, channels, height, width)``, which
+    has ``before`` columns of zeros before it, and zeros wherever else it ends. The places are four
+    for each sum over lines, of which ``start`` is the first.
     """
-    count = result.shape[2]
-    across = np.empty((2, 4, count + 1), F)
-    for n in range(result.shape[1]):
-        for b in range(2):
-            d0, d1 = phases[0, b, n], phases[1, b, n]
-            d2, d3 = d0[step:], d1[step:]
-            a0, a1, a2, a3 = across[b, 0], across[b, 1], across[b, 2], across[b, 3]
-            for t in range(count + 1):
-                a0[t] = d0[t] - d2[t]
-                a1[t] = d1[t] + d2[t]
-            for t in range(count + 1):
-                a2[t] = d2[t] - d1[t]
-                a3[t] = d1[t] - d3[t]
-        for a in range(4):
-            e0, e1 = across[0, a], across[1, a]
-            e2, e3 = e0[1:], e1[1:]
-            r0, r1 = result[4 * a, n], result[4 * a + 1, n]
-            r2, r3 = result[4 * a + 2, n], result[4 * a + 3, n]
-            for t in range(count):
-                r0[t] = e0[t] - e2[t]
-                r1[t] = e1[t] + e2[t]
-            for t in range(count):
-                r2[t] = e2[t] - e1[t]
-                r3[t] = e1[t] - e3[t]
+    count, width = result.shape[3], 2 * step
+    rows = count // step
+    lines = np.zeros((2, (rows + 1) * width + 2), F)  # the even ones, the odd ones
+    pairs = np.empty((4, count + 1), PAIR)
+    across = pairs.view(F)
+    columns = min(x.shape[3], width - before)
+    first, last = max(0, -line), min(2 * rows + 2, x.shape[2] - line)
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            for i in range(first, last):
+                source, target = x[n, c, line + i], lines[i % 2, i // 2 * width + before :]
+                for t in range(columns):
+                    target[t] = source[t]
+            d0, d1 = lines[0], lines[1]
+            d2, d3 = d0[width:], d1[width:]
+            a0, a1, a2, a3 = across[0], across[1], across[2], across[3]
+            for t in range(a0.size):
+                x0, x1, x2, x3 = d0[t], d1[t], d2[t], d3[t]
+                a0[t] = x0 - x2
+                a1[t] = x1 + x2
+                a2[t] = x2 - x1
+                a3[t] = x1 - x3
+            for a in range(len(which)):
+                e = pairs[which[a]]
+                f = e[1:]
+                r0, r1 = result[4 * a, c, n], result[4 * a + 1, c, n]
+                r2, r3 = result[4 * a + 2, c, n], result[4 * a + 3, c, n]
+                for t in range(count):
+                    x0, x1, x2, x3 = e[t].real, e[t].imag, f[t].real, f[t].imag
+                    r0[t] = x0 - x2
+                    r1[t] = x1 + x2
+                    r2[t] = x2 - x1
+                    r3[t] = x1 - x3
 
 
 @loop()
-def _sums_of_gradients(phases, result):
-    """Fill ``result`` ``(16, images, tiles)`` with the sums of ``g``, from phases as above."""
-    half, count = F(0.5), result.shape[2]
-    across = np.empty((2, 4, count), F)
-    for n in range(result.shape[1]):
-        for b in range(2):
-            g0, g1 = phases[0, b, n], phases[1, b, n]
-            a0, a1, a2, a3 = across[b, 0], across[b, 1], across[b, 2], across[b, 3]
-            for t in range(count):
-                a0[t] = g0[t]
-                a3[t] = g1[t]
-            for t in range(count):
-                a1[t] = (g0[t] + g1[t]) * half
-                a2[t] = (g0[t] - g1[t]) * half
-        for a in range(4):
-            e0, e1 = across[0, a], across[1, a]
-            r0, r1 = result[4 * a, n], result[4 * a + 1, n]
-            r2, r3 = result[4 * a + 2, n], result[4 * a + 3, n]
-            for t in range(count):
-                r0[t] = e0[t]
-                r3[t] = e1[t]
-            for t in range(count):
-                r1[t] = (e0[t] + e1[t]) * half
-                r2[t] = (e0[t] - e1[t]) * half
+def sums_of_gradients(grad, line, step, which, result):
+    """Fill ``result`` ``(places, samples, count, outputs)`` with the sums of ``g``, as above.
 
-
-@loop()
-def _outputs(products, bias, step, planes):
-    """Fill planes ``(samples, outputs, rows, columns)`` from products, and add a bias.
-
-    The products are ``(16, outputs, samples, tiles)``; rows and columns are even.
+    ``line`` is the first one of the tiles in ``grad`` ``(samples, outputs, rows, columns)``, beyond
+    which everything is 0. Outputs come last, as BLAS takes twice as long for a product with the
+    transpose.
     """
-    count, columns = products.shape[3], planes.shape[3] // 2
-    sums, line = np.empty((2, 4, count), F), np.empty((2, count), F)
-    for o in range(planes.shape[1]):
+    half, outputs, columns = F(0.5), grad.shape[1], grad.shape[3]
+    lines = min(2 * (result.shape[2] // step), grad.shape[2] - line)
+    width = step * outputs
+    tiles = np.zeros((2, 2, step, outputs), F)  # of one line
+    phases, across = tiles.reshape(2, 2, width), np.empty((2, 4, width), F)
+    sums = result.reshape(result.shape[0], grad.shape[0], -1, width)
+    for n in range(grad.shape[0]):
+        for i in range(0, lines, 2):
+            if i + 1 == lines:
+                tiles[1] = 0
+            for a in range(min(2, lines - i)):
+                for o in range(outputs):
+                    source = grad[n, o, line + i + a]
+                    for t in range(columns):
+                        tiles[a, t % 2, t // 2, o] = source[t]
+            for b in range(2):
+                g0, g1 = phases[0, b], phases[1, b]
+                a0, a1, a2, a3 = across[b, 0], across[b, 1], across[b, 2], across[b, 3]
+                for t in range(width):
+                    x0, x1 = g0[t], g1[t]
+                    a0[t] = x0
+                    a1[t] = (x0 + x1) * half
+                    a2[t] = (x0 - x1) * half
+                    a3[t] = x1
+            for a in range(len(which)):
+                e0, e1 = across[0, which[a]], across[1, which[a]]
+                r0, r1 = sums[4 * a, n, i // 2], sums[4 * a + 1, n, i // 2]
+                r2, r3 = sums[4 * a + 2, n, i // 2], sums[4 * a + 3, n, i // 2]
+                for t in range(width):
+                    x0, x1 = e0[t], e1[t]
+                    r0[t] = x0
+                    r1[t] = (x0 + x1) * half
+                    r2[t] = (x0 - x1) * half
+                    r3[t] = x1
+
+
+@loop()
+def outputs(products, bias, line, step, result):
+    """Fill lines of ``result`` ``(samples, outputs, rows, columns)``, from ``line`` on.
+
+    The products are ``(16, outputs, samples, count)``; a bias is added.
+    """
+    count, columns = products.shape[3], result.shape[3]
+    sums, pairs = np.empty((2, 4, count), F), np.empty((2, count), PAIR)
+    flat = pairs.view(F)
+    lines = min(2 * (count // step), result.shape[2] - line)
+    for o in range(products.shape[1]):
         offset = bias[o]
-        for n in range(planes.shape[0]):
+        for n in range(result.shape[0]):
             for b in range(4):
                 m0, m1 = products[b, o, n], products[4 + b, o, n]
                 m2, m3 = products[8 + b, o, n], products[12 + b, o, n]
                 top, bottom = sums[0, b], sums[1, b]
                 for t in range(count):
-                    top[t] = m0[t] + m1[t] + m2[t]
-                    bottom[t] = m1[t] - m2[t] - m3[t]
+                    x0, x1, x2, x3 = m0[t], m1[t], m2[t], m3[t]
+                    top[t] = x0 + x1 + x2
+                    bottom[t] = x1 - x2 - x3
             for a in range(2):
                 s0, s1, s2, s3 = sums[a, 0], sums[a, 1], sums[a, 2], sums[a, 3]
-                even, odd = line[0], line[1]
+                pair = pairs[a]
                 for t in range(count):
-                    even[t] = s0[t] + s1[t] + s2[t] + offset
-                    odd[t] = s1[t] - s2[t] - s3[t] + offset
-                for i in range(planes.shape[2] // 2):
-                    out = planes[n, o, 2 * i + a]
-                    for j in range(columns):
-                        out[2 * j] = even[i * step + j]
-                        out[2 * j + 1] = odd[i * step + j]
-
-
-def _over_both_axes(rows: list[list[float]]) -> np.ndarray:
-    """Return the matrix that does along two flattened axes what this one does along each."""
-    return np.kron(rows, rows).astype(F)
-
-
-_OF_WEIGHTS = _over_both_axes([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-_TO_WEIGHTS = _over_both_axes([[1, 1, 1, 0], [0, 1, -1, 0], [0, 1, 1, -1]])
-
-
-class Phases:
-    """The elements of images apart by whether their line and column are even, among zeros.
-
-    Parameters
-    ----------
-    samples, channels : int
-        Of the images.
-    counts : sequence of int
-        Rows and columns of the outputs; a tile has two of each, and a line of tiles one more, so
-        that those of all lines follow each other.
-    before : tuple of int
-        Lines and columns of zeros before the image.
-    """
-
-    def __init__(
-        self, samples: int, channels: int, counts: tuple[int, ...], before: tuple[int, int]
-    ) -> None:
-        self.rows, self.columns = (-(-count // 2) for count in counts)
-        self.step, self.before = self.columns + 1, before
-        self.count = self.rows * self.step
-        self.memory = np.zeros((2, 2, channels, samples, self.count + self.step + 1), F)
-        shape = (2, 2, channels, samples, self.rows + 1, self.step)
-        strides = (*self.memory.strides[:-1], self.step * 4, 4)
-        self.planes = as_strided(self.memory, shape, strides)
-        self.flat = self.memory.reshape(2, 2, channels * samples, -1)
-
-    def take(self, images: np.ndarray) -> np.ndarray:
-        """Put images in the place of those before; return the phases."""
-        by_channel = images.swapaxes(0, 1)
-        for a in range(2):
-            for b in range(2):
-                # The first line and column of an image that have this phase.
-                line, column = (self.before[0] + a) % 2, (self.before[1] + b) % 2
-                part = by_channel[:, :, line::2, column::2]
-                line, column = (self.before[0] + line) // 2, (self.before[1] + column) // 2
-                target = self.planes[a, b, :, :, line:, column:]
-                rows = slice(min(part.shape[2], target.shape[2]))
-                columns = slice(min(part.shape[3], target.shape[3]))
-                target[:, :, rows, columns] = part[:, :, rows, columns]
-        return self.flat
-
-
-def _blocks(batch: int, counts: tuple[int, ...]) -> Iterator[slice]:
-    """Go through the samples, so many at a time that the products have enough columns."""
-    size = max(1, min(batch, COLUMNS // ((counts[0] + 1) // 2 * (counts[1] // 2 + 1))))
-    for start in range(0, batch, size):
-        yield slice(start, min(start + size, batch))
-
-
-def convolve(
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    before: tuple[int, int],
-    counts: tuple[int, ...],
-) -> np.ndarray:
-    """Return ``y[n, o, i, j] = b[o] + sum w[o, c, k, l] x[n, c, i + k - before, j + l - before]``.
-
-    Parameters
-    ----------
-    x : numpy.ndarray of float32, shape (batch, channels, height, width)
-        What lies beyond it is 0.
-    weight : numpy.ndarray, shape (outputs, channels, 3, 3)
-        The kernels.
-    bias : numpy.ndarray, shape (outputs,), or None
-        Added to every channel.
-    before : tuple of int
-        Lines and columns of zeros before the first of ``x``, at least 0.
-    counts : tuple of int
-        Rows and columns of the output.
-
-    Returns
-    -------
-    numpy.ndarray, shape (batch, outputs, *counts)
-    """
-    outputs, channels = weight.shape[:2]
-    kernels = _OF_WEIGHTS.dot(weight.reshape(-1, 9).T).reshape(PLACES, outputs, channels)
-    offsets = np.zeros(outputs, F) if bias is None else np.ascontiguousarray(bias)
-    output, samples = np.empty((len(x), outputs, *counts), F), 0
-    for block in _blocks(len(x), counts):
-        if samples != block.stop - block.start:  # the first block, and a shorter last one
-            samples = block.stop - block.start
-            phases = Phases(samples, channels, counts, before)
-            sums = np.empty((PLACES, channels * samples, phases.count), F)
-            products = np.empty((PLACES, outputs, samples, phases.count), F)
-            planes = np.empty((samples, outputs, 2 * phases.rows, 2 * phases.columns), F)
-        _sums_of_inputs(phases.take(x[block]), phases.step, sums)
-        columns = sums.reshape(PLACES, channels, -1)
-        np.matmul(kernels, columns, out=products.reshape(PLACES, outputs, -1))
-        fits = planes.shape[2:] == counts
-        _outputs(products, offsets, phases.step, output[block] if fits else planes)
-        if not fits:
-            output[block] = planes[:, :, : counts[0], : counts[1]]
-    return output
-
-
-def weight_gradient(grad: np.ndarray, x: np.ndarray, before: tuple[int, int]) -> np.ndarray:
-    """Return ``dw[o, c, k, l] = sum g[n, o, i, j] x[n, c, i + k - before, j + l - before]``.
-
-    Parameters
-    ----------
-    grad : numpy.ndarray of float32, shape (batch, outputs, rows, columns)
-        Of the output.
-    x : numpy.ndarray, shape (batch, channels, height, width)
-        As for :func:`convolve`.
-    before : tuple of int
-        As for :func:`convolve`.
-
-    Returns
-    -------
-    numpy.ndarray, shape (outputs, channels, 3, 3)
-    """
-    channels, outputs, counts = x.shape[1], grad.shape[1], grad.shape[2:]
-    product, samples = np.empty((PLACES, outputs, channels), F), 0
-    total = np.zeros_like(product)
-    for block in _blocks(len(x), counts):
-        if samples != block.stop - block.start:
-            samples = block.stop - block.start
-            phases = Phases(samples, channels, counts, before)
-            grads = Phases(samples, outputs, counts, (0, 0))
-            sums = np.empty((PLACES, channels * samples, phases.count), F)
-            grad_sums = np.empty((PLACES, outputs * samples, phases.count), F)
-        _sums_of_inputs(phases.take(x[block]), phases.step, sums)
-        _sums_of_gradients(grads.take(grad[block]), grad_sums)
-        rows = grad_sums.reshape(PLACES, outputs, -1)
-        columns = sums.reshape(PLACES, channels, -1).swapaxes(1, 2)
-        np.matmul(rows, columns, out=product)
-        total += product
-    grad_weight = _TO_WEIGHTS.dot(total.reshape(PLACES, -1)).T
-    return grad_weight.reshape(outputs, channels, 3, 3)
+                    x0, x1, x2, x3 = s0[t], s1[t], s2[t], s3[t]
+                    pair[t] = complex(x0 + x1 + x2 + offset, x1 - x2 - x3 + offset)
+            for i in range(lines):
+                source, target = flat[i % 2, i // 2 * 2 * step :], result[n, o, line + i]
+                for t in range(columns):
+                    target[t] = source[t]

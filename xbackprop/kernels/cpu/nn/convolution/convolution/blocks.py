@@ -1,7 +1,7 @@
 """Convolutions of stride 1 as products of columns, some samples at a time; NumPy alone.
 
 Where numba is installed, kernels of 3x3 between enough channels go Winograd's way, which takes 16
-products for 36: :mod:`xbackprop.kernels.loops.winograd`.
+products for 36: :mod:`xbackprop.kernels.cpu.nn.convolution.convolution.winograd`.
 """
 
 from typing import Any
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from xbackprop.dispatch import ArraySpec
+from xbackprop.kernels.cpu.nn.convolution.convolution import winograd
 from xbackprop.kernels.cpu.nn.convolution.convolution.bias import sum_to_channels, write_with_bias
 from xbackprop.kernels.cpu.nn.convolution.convolution.columns import Columns, Grid, view
-from xbackprop.kernels.loops import HAS_NUMBA, loops
+from xbackprop.kernels.loops import HAS_NUMBA
 from xbackprop.nn.convolution.base import Widths
 from xbackprop.nn.convolution.convolution import NO_PADDING, output_lengths, padded_lengths
 from xbackprop.nn.convolution.convolution import convolution_backward as backward_op
@@ -75,7 +76,8 @@ def convolution_forward(
     if suits_winograd(x, weight, padding, dilation, padding_mode):
         counts = output_lengths(x, weight, stride, padding, dilation)
         before = padding[0][0], padding[1][0]
-        return loops("winograd").convolve(x, weight, bias, before, counts), saved
+        with winograd.sharing(weight, len(x), counts) as threads:
+            return winograd.convolve(x, weight, bias, before, counts, threads), saved
     if padding_mode != "zeros":
         x, padding = pad_axes(x, padding, padding_mode), ((0, 0),) * len(padding)
     grid = Grid(padded_lengths(x.shape[2:], padding), weight.shape[2:], dilation)
@@ -105,9 +107,10 @@ def convolution_backward(
     bias_grad: bool = True,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Return the gradients, as the op of this name."""
-    grad_bias = sum_to_channels(grad_output) if bias_grad else None
     if suits_winograd(x, weight, padding, dilation, padding_mode):
-        return *_by_winograd(grad_output, x, weight, padding, input_grad, weight_grad), grad_bias
+        wanted = input_grad, weight_grad, bias_grad
+        return _by_winograd(grad_output, x, weight, padding, *wanted)
+    grad_bias = sum_to_channels(grad_output) if bias_grad else None
     widths = padding
     if padding_mode != "zeros":
         x, widths = pad_axes(x, padding, padding_mode), ((0, 0),) * len(padding)
@@ -149,16 +152,20 @@ def _by_winograd(
     padding: Widths,
     input_grad: bool,
     weight_grad: bool,
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the gradients of input and weight; the first is a convolution of ``grad``."""
-    winograd, before = loops("winograd"), (padding[0][0], padding[1][0])
-    grad_input = grad_weight = None
-    if weight_grad:  # first: its sums of both are larger, and grad_input need not lie beside them
-        grad_weight = winograd.weight_gradient(grad, x, before)
-    if input_grad:
-        flipped, rest = np.flip(weight, (2, 3)).swapaxes(0, 1), (2 - before[0], 2 - before[1])
-        grad_input = winograd.convolve(grad, flipped, None, rest, x.shape[2:])
-    return grad_input, grad_weight
+    bias_grad: bool,
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Return the gradients; that of the input is a convolution of ``grad``."""
+    before = padding[0][0], padding[1][0]
+    grad_input = grad_weight = grad_bias = None
+    with winograd.sharing(weight, len(grad), grad.shape[2:]) as threads:
+        if bias_grad:
+            grad_bias = sum_to_channels(grad)
+        if weight_grad:  # before grad_input, which need not lie beside the sums of both
+            grad_weight = winograd.weight_gradient(grad, x, before, threads)
+        if input_grad:
+            flipped, rest = np.flip(weight, (2, 3)).swapaxes(0, 1), (2 - before[0], 2 - before[1])
+            grad_input = winograd.convolve(grad, flipped, None, rest, x.shape[2:], threads)
+    return grad_input, grad_weight, grad_bias
 
 
 def _both(

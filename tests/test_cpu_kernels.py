@@ -16,6 +16,7 @@ from xbackprop.dispatch import Kernel, Op, as_specs, registered_ops
 from xbackprop.kernels.cpu.nn.convolution.convolution import columns, copied
 from xbackprop.kernels.loops import HAS_NUMBA
 from xbackprop.nn.perceptron import perceptron_gradients
+from xbackprop.nn.remade import gelu_tanh_linear_backward, gelu_tanh_linear_forward
 from xbackprop.optim.adam import coupled_adam_update
 from xbackprop.optim.sgd import sgd_step
 from xbackprop.testing import TOLERANCES
@@ -83,12 +84,25 @@ def calls() -> dict[str, list[Given]]:
         for units in ((3, 1), (5, 7, 2), (2, 3, 17, 4)):
             for loss in ("half_squared_error", "mse_loss", "cross_entropy"):
                 perceptron_gradients(*small_network(units, loss))
+        for shape in ((33, 17), (2, 19, 17), (1, 33)):
+            for args in pairs_of_layers(*shape):
+                output, saved = gelu_tanh_linear_forward(*args)
+                for wanted in ((True, True, True), (False, True, False), (True, False, True)):
+                    gelu_tanh_linear_backward(np.cos(output), *saved, *wanted)
         for arrays, numbers, options in steps_of_sgd():
             with np.errstate(invalid="ignore"):
                 sgd_step(*arrays, *numbers, None, None, **options)
         for case in (*LONG, *CASES):  # after the larger ones, since only so many calls are kept
             run(case)
     return listener.calls
+
+
+def pairs_of_layers(*shape: int) -> Iterator[tuple[Any, ...]]:
+    """What a GELU and the Linear after it are given, with a bias and without."""
+    rng = np.random.default_rng(0)
+    x, weight, bias = (rng.standard_normal(s, np.float32) for s in (shape, (5, shape[-1]), 5))
+    yield x, weight, bias
+    yield x, weight, None
 
 
 def steps_of_sgd() -> Iterator[tuple[Any, Any, dict[str, Any]]]:
@@ -321,7 +335,8 @@ def big_endian(array: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     "stem",
     ["activations.rectifiers.relu_backward", "activations.gates.gelu_tanh_forward",
-     "activations.gates.gelu_tanh_backward", "pooling.maximum.max_pool_forward"],
+     "activations.gates.gelu_tanh_backward", "remade.gelu_tanh_linear_forward",
+     "remade.gelu_tanh_linear_backward", "pooling.maximum.max_pool_forward"],
 )  # fmt: skip
 def test_numbers_that_are_none(stem: str) -> None:
     name = f"xbackprop.nn.{stem}"

@@ -9,7 +9,8 @@ from xbackprop.kernels.cpu.nn import (
     perceptron,
     pooling,
     recurrent,
+    remade,
 )
 
 __all__ = ["activations", "attention", "convolution", "losses", "normalization", "perceptron",
-           "pooling", "recurrent"]  # fmt: skip
+           "pooling", "recurrent", "remade"]  # fmt: skip

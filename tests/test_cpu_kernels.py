@@ -18,6 +18,7 @@ from xbackprop.kernels.cpu.nn.convolution.convolution import columns, copied
 from xbackprop.kernels.loops import HAS_NUMBA
 from xbackprop.nn.perceptron import canonical_gradients, perceptron_gradients
 from xbackprop.nn.perceptron_epoch import perceptron_epoch
+from xbackprop.nn.remade import gelu_tanh_linear_backward, gelu_tanh_linear_forward
 from xbackprop.optim.adam import coupled_adam_update
 from xbackprop.optim.sgd import sgd_step
 from xbackprop.testing import TOLERANCES
@@ -88,12 +89,25 @@ def calls() -> dict[str, list[Given]]:
         for output_activation in OUTPUTS:
             canonical_gradients(*batch((5, 7, 3), "relu", output_activation))
             perceptron_epoch(*epoch((5, 7, 3), "relu", output_activation))
+        for shape in ((33, 17), (2, 19, 17), (1, 33)):
+            for args in pairs_of_layers(*shape):
+                output, saved = gelu_tanh_linear_forward(*args)
+                for wanted in ((True, True, True), (False, True, False), (True, False, True)):
+                    gelu_tanh_linear_backward(np.cos(output), *saved, *wanted)
         for arrays, numbers, options in steps_of_sgd():
             with np.errstate(invalid="ignore"):
                 sgd_step(*arrays, *numbers, None, None, **options)
         for case in (*LONG, *CASES):  # after the larger ones, since only so many calls are kept
             run(case)
     return listener.calls
+
+
+def pairs_of_layers(*shape: int) -> Iterator[tuple[Any, ...]]:
+    """What a GELU and the Linear after it are given, with a bias and without."""
+    rng = np.random.default_rng(0)
+    x, weight, bias = (rng.standard_normal(s, np.float32) for s in (shape, (5, shape[-1]), 5))
+    yield x, weight, bias
+    yield x, weight, None
 
 
 def steps_of_sgd() -> Iterator[tuple[Any, Any, dict[str, Any]]]:
@@ -331,6 +345,7 @@ def big_endian(array: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     "stem",
     ["activations.rectifiers.relu_backward", "pooling.maximum.max_pool_forward",
+     "remade.gelu_tanh_linear_forward", "remade.gelu_tanh_linear_backward",
      *(f"activations.{stem}_{way}" for way in ("forward", "backward") for stem in (
          "gates.gelu", "gates.gelu_tanh", "gates.silu", "leaky.leaky_relu", "smooth.sigmoid"))],
 )  # fmt: skip

@@ -16,7 +16,7 @@ from test_layers import WITHOUT_FORMULA, formula_shows, plain_arguments
 import xbackprop as xb
 from xbackprop.backend.device import Device
 from xbackprop.dispatch import Op, OpCall, registered_ops
-from xbackprop.nn import fusion
+from xbackprop.nn import fusion, remade
 from xbackprop.testing.structures import leaves, random_like
 
 sympy = pytest.importorskip("sympy")
@@ -219,11 +219,20 @@ def ran_in(case: Any, wanted: set[str]) -> list[Pair]:
     return [pair for pair in watcher.pairs if pair.gradients]
 
 
-def ran_fused(fused: fusion.OpPair, wanted: Any, rng: np.random.Generator) -> list[Any]:
+FUSED: tuple[tuple[Op, Op, tuple[Any, ...]], ...] = (  # with the shapes of their arguments
+    (*fusion.BIAS_RELU, ((3, 4), (4,))),
+    (*fusion.BIAS_GELU_TANH, ((3, 4), (4,))),
+    (remade.gelu_tanh_linear_forward, remade.gelu_tanh_linear_backward, ((3, 4), (5, 4), (5,))),
+)
+
+
+def ran_fused(
+    forward: Op, backward: Op, shapes: Any, wanted: Any, rng: np.random.Generator
+) -> list[Any]:
     watcher = Pairs(wanted)
     with xb.observe(watcher):
-        output, saved = fused.forward(rng.normal(size=(3, 4)), rng.normal(size=4))
-        fused.backward(rng.normal(size=output.shape), *saved)
+        output, saved = forward(*(rng.normal(size=shape) for shape in shapes))
+        backward(rng.normal(size=output.shape), *saved)
     return watcher.pairs
 
 
@@ -240,8 +249,8 @@ def test_derivatives_of_forward_texts_are_what_backward_ops_compute() -> None:
                 if name in missing and "1-D sample" not in case.name and differentiable(pair):
                     check(pair, rng)
                     missing.discard(name)
-        for fused in (fusion.BIAS_RELU, fusion.BIAS_GELU_TANH):  # a watched layer is not fused
-            for pair in ran_fused(fused, wanted, rng):
+        for forward, backward, shapes in FUSED:  # a watched layer is not fused
+            for pair in ran_fused(forward, backward, shapes, wanted, rng):
                 check(pair, rng)
                 missing.discard(f"{pair.op.reference.__module__}.{pair.op.name}")
     assert missing == set(), "texts that no row differentiates"

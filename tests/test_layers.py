@@ -77,13 +77,14 @@ WITHOUT_FORMULA = {
     "central differences",
 }
 
-# Rows are watched, which fused layers are not: test_fusion.py evaluates these.
+# Rows are watched, which fused layers are not: test_fusion.py and test_remade.py evaluate these.
 ELSEWHERE = {
     *(
         f"xbackprop.nn.fusion.bias_{name}_{direction}"
         for name in ("relu", "gelu_tanh")
         for direction in ("forward", "backward")
     ),
+    *(f"xbackprop.nn.remade.gelu_tanh_linear_{way}" for way in ("forward", "backward")),
     # In the place of layers: test_whole_network.py and test_perceptron_kernels.py.
     "xbackprop.nn.perceptron.perceptron_gradients",
     "xbackprop.nn.perceptron.canonical_gradients",

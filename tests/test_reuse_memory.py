@@ -24,6 +24,33 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+GROWTH_WHEN_PACKED = """
+import xbackprop as xb
+
+def resident_megabytes():
+    with open("/proc/self/status") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
+
+with xb.use_device("cpu"):
+    xb.reuse_memory()
+    model = xb.nn.Sequential(*(xb.nn.Linear(1024, 1024, rng=0) for _ in range(8)))
+    for parameter in model.parameters():
+        parameter.data[...] = 1
+    before = resident_megabytes()
+    xb.optim.SGD(model.parameters(), lr=0.1).zero_grad()
+    print(resident_megabytes() - before)
+"""
+
+
+@pytest.mark.skipif(not ON_GLIBC, reason="no glibc here")
+def test_an_optimizer_gives_back_where_parameters_lay() -> None:
+    command = [sys.executable, "-c", GROWTH_WHEN_PACKED]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert (
+        float(found) < 40
+    )  # 32 are gradients, if touched; and 32 more where nothing is given back
+
+
 @pytest.mark.skipif(not ON_GLIBC, reason="no glibc here")
 def test_freed_arrays_are_used_again_without_new_pages() -> None:
     pages = {

@@ -8,6 +8,7 @@ import numpy as np
 
 # Of malloc.h: what glibc's mallopt is told.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_reused: list[None] = []  # not empty once memory is kept
 
 
 def reuse_memory() -> None:
@@ -28,8 +29,9 @@ def reuse_memory() -> None:
     Notes
     -----
     It concerns all of the process, also what has nothing to do with this library, until its end:
-    its memory stays at the most that it ever was. So nothing calls this by itself; a program that
-    does little but train may, at its beginning. Numbers do not change.
+    its memory stays at the most that it ever was; only an optimizer gives free memory back, once,
+    when it has moved the parameters. So nothing calls this by itself; a program that does little
+    but train may, at its beginning. Numbers do not change.
 
     References
     ----------
@@ -48,6 +50,21 @@ def reuse_memory() -> None:
     mallopt = ctypes.CDLL(None).mallopt
     if not (mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, -1)):
         raise RuntimeError("reuse_memory: glibc refuses to keep freed memory. Leave it out.")
+    _reused[:] = [None]
+
+
+def give_back_holes() -> None:
+    """Let Linux have the memory that is free now, where :func:`reuse_memory` keeps it.
+
+    For a moment after which large arrays are gone for good: what is made next would seldom fit
+    into the places where they lay.
+
+    References
+    ----------
+    Linux manual, malloc_trim(3).
+    """
+    if _reused:
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def let_heap_grow() -> None:

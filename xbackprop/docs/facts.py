@@ -48,9 +48,8 @@ def collect(cls: type, function: Any, found: dict[str, Op], seen: set[Any]) -> N
 
 def is_ours(module: str) -> bool:
     """Tell whether functions of a module say what a layer computes; fused ones repeat others."""
-    return (
-        module.startswith(("xbackprop.nn", "xbackprop.optim")) and module != "xbackprop.nn.fusion"
-    )
+    is_fused = module in ("xbackprop.nn.fusion", "xbackprop.nn.remade")
+    return module.startswith(("xbackprop.nn", "xbackprop.optim")) and not is_fused
 
 
 def names_in(code: types.CodeType) -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device
-from xbackprop.dispatch import ArraySpec, is_observed, op
+from xbackprop.dispatch import ArraySpec, Op, is_observed, op
 from xbackprop.initializers import RandomSource, as_generator, kaiming_uniform
 from xbackprop.module import Module, Parameter, describe_layer
 from xbackprop.ops.matmul import direct_product, direct_sum_rows, dot_rows, flatten_rows
@@ -94,12 +94,13 @@ def accumulate_gradients(
     grad_output: Array,
     saved: Any,
     input_grad: bool,
+    backward: Op = linear_backward,
 ) -> Array | None:
     """Add ``g^T x`` and the sum of ``g`` to the gradients; return ``g W`` where it is wanted."""
     has_bias_grad = bias is not None and bias.requires_grad
     place = None if is_observed() else weight.place_of_gradient(grad_output.dtype)
     out = () if place is None else (place,)  # a large gradient is not copied then
-    grad_input, grad_weight, grad_bias = linear_backward(
+    grad_input, grad_weight, grad_bias = backward(
         grad_output, *saved, input_grad, weight.requires_grad, has_bias_grad, *out
     )
     if grad_weight is not None:

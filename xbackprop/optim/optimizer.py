@@ -8,6 +8,7 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array
 from xbackprop.backend.device import Device, device_of
+from xbackprop.backend.heap import give_back_holes
 from xbackprop.backend.transfer import to_device
 from xbackprop.module import Parameter, UninitializedParameter, settle_parameters
 from xbackprop.module.parameter import clock
@@ -449,6 +450,7 @@ class Optimizer:
         for flat in flats:
             for parameter in flat.parameters:
                 state.pop(parameter, None)  # views that would keep the previous cache alive
+        give_back_holes()  # where the parameters' own arrays lay
 
     def _keep_state(self) -> dict[Parameter, dict[str, Any]]:
         """Take the state out of the cache and drop the cache."""

@@ -8,6 +8,13 @@ from xbackprop.initializers import RandomSource
 from xbackprop.module import Module, current_frame
 from xbackprop.nn.containers.sequence import ModuleSequence, has_parameters
 from xbackprop.nn.fusion import PairedSaved, backward_in_pairs, forward_in_pairs, may_fuse
+from xbackprop.nn.remade import (
+    SMALLEST_INPUT,
+    RemadeChain,
+    backward_remade,
+    forward_remade,
+    may_remake,
+)
 
 
 class Sequential(ModuleSequence):
@@ -112,7 +119,10 @@ def forward_through(layers: tuple[Module, ...], x: Any) -> tuple[Any, list[Any]]
     saved : list
         What each saved.
     """
-    if type(x) is not np.ndarray and may_fuse(x):
+    if type(x) is np.ndarray:
+        if x.size >= SMALLEST_INPUT and may_remake(layers):
+            return forward_remade(layers, x)
+    elif may_fuse(x):
         return forward_in_pairs(layers, x)
     saved = []
     for layer in layers:
@@ -146,6 +156,8 @@ def backward_through(
         saved = type(saved)(saved)
     if saved.__class__ is PairedSaved:
         return backward_in_pairs(layers, grad_output, saved, input_grad)
+    if saved.__class__ is RemadeChain:
+        return backward_remade(layers, grad_output, saved, input_grad)
     # pop lets go of each layer's activations as soon as its backward has used them.
     for layer in layers[:0:-1]:
         grad_output = layer.backward(grad_output, saved.pop())

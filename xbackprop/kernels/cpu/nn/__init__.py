@@ -10,7 +10,8 @@ from xbackprop.kernels.cpu.nn import (
     perceptron_epoch,
     pooling,
     recurrent,
+    remade,
 )
 
 __all__ = ["activations", "attention", "convolution", "losses", "normalization", "perceptron",
-           "perceptron_epoch", "pooling", "recurrent"]  # fmt: skip
+           "perceptron_epoch", "pooling", "recurrent", "remade"]  # fmt: skip

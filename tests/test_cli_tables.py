@@ -413,6 +413,21 @@ def test_what_is_read_is_not_written_over(capsys, trained, tmp_path):
     assert (tmp_path / trained / "model.safetensors").read_bytes() == model
 
 
+@pytest.mark.parametrize("words", [("predict", "people.csv", "csv"), ("export", "py")])
+def test_a_place_that_is_none_is_named(capsys, trained, tmp_path, words):
+    command, *data, suffix = words
+    data += ["--format", "numpy"] * (command == "export")
+    (tmp_path / f"taken.{suffix}").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for out, problem in (
+        (f"no/p.{suffix}", f"--out no/p.{suffix}: no such folder: no. Create it first"),
+        (f"people.csv/p.{suffix}", f"--out people.csv/p.{suffix}: no such folder: people.csv"),
+        (f"taken.{suffix}", f"--out: taken.{suffix} is a folder. Expected a file"),
+    ):
+        one_line(call(capsys, command, trained, *data, "--out", out), problem)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_labels_of_any_letters(capsys):
     frame = people().drop(columns="income")
     frame["kind"] = np.where(

@@ -96,6 +96,26 @@ def _check_writable(folder: Path) -> None:
     probe.unlink()
 
 
+def check_place(path: Path) -> None:
+    """Find out before the work whether ``--out`` can name a file there.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    CommandError
+        When it is a folder, or its folder is not there.
+    """
+    if path.is_dir():
+        example = path / f"file{path.suffix}"
+        raise CommandError(f"--out: {path} is a folder. Expected a file, such as {example}")
+    if not path.parent.is_dir():
+        raise CommandError(f"--out {path}: no such folder: {path.parent}. Create it first")
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn the disk's refusal to write a file into one line.

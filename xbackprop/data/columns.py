@@ -24,7 +24,7 @@ class TableSplit(Split):
     Parameters
     ----------
     x_train, y_train, x_test, y_test, classes, feature_names, name
-        As for :class:`xbackprop.data.Split`.
+        As for :class:`xbackprop.data.Split`; quantities are float64, not yet scaled.
     preprocessing : Preprocessing
         Learned from the training part.
     targets : tuple of str
@@ -175,7 +175,10 @@ def codes_of_texts(frame: Frame, target: str, classes: Sequence[str | int]) -> n
 
 
 def read_quantities(frame: Frame, targets: Sequence[str]) -> np.ndarray:
-    """Read the target as float32 of shape (rows, targets); DataError names a cell without one."""
+    """Read the target as float64 of shape (rows, targets), in the range of float32.
+
+    Whoever scales it does so before it is rounded. DataError names a cell without a number.
+    """
     columns = []
     for target in targets:
         values = frame.numbers(target)
@@ -183,11 +186,11 @@ def read_quantities(frame: Frame, targets: Sequence[str]) -> np.ndarray:
             row = int(np.argmax(np.isnan(values)))
             raise frame.refusal(row, target, "expected a number; the cell is empty")
         with np.errstate(over="ignore"):
-            narrow = values.astype(np.float32)
-        if np.isinf(narrow).any():
-            row = int(np.argmax(np.isinf(narrow)))
+            is_far = np.isinf(values.astype(np.float32))
+        if is_far.any():
+            row = int(np.argmax(is_far))
             raise frame.refusal(row, target, f"{values[row]} is too large for float32")
-        columns.append(narrow)
+        columns.append(values)
     return np.stack(columns, axis=1)
 
 

@@ -274,6 +274,20 @@ def test_numbers_that_float32_cannot_tell_apart_are_scaled_first(tmp_path):
     np.testing.assert_allclose(scaled, split.x_train, atol=1e-5)
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+@pytest.mark.parametrize(("count", "is_refused"), [(40, True), (2000, True), (1, False)])
+def test_quantities_that_float64_cannot_tell_apart_are_refused(tmp_path, suffix, count, is_refused):
+    steps = np.arange(2000)
+    frame = pandas.DataFrame({"x": steps, "y": 2**60 + steps % count})
+    path = tmp_path / f"t{suffix}"
+    frame.to_parquet(path) if suffix == ".parquet" else frame.to_csv(path, index=False)
+    if not is_refused:
+        load_columns(path, target="y", task="regression")
+        return
+    with pytest.raises(DataError, match=r"column 'y': the numbers, near 1.1529.*float64"):
+        load_columns(path, target="y", task="regression")
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".feather", ".arrow"])
 def test_tables_without_rows_or_with_names_twice_are_refused(tmp_path, suffix):
     path = tmp_path / f"t{suffix}"

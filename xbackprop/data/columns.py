@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from xbackprop.data.splits import Split, split_indices
 from xbackprop.data.targets import ClassLabels, as_integer, check_class_sizes, classes_of_cells
 
 TASKS = ("classification", "regression")
+_FEWEST_STEPS = 1024  # so that rounding is within 0.05 % of the spread
 _MOST_CLASSES = 20  # whole numbers of more different values are a quantity, unless told otherwise
 
 
@@ -98,6 +100,7 @@ def load_columns(
         check_class_sizes(frame.path, labels, locate)
     else:
         y, classes = read_quantities(frame, targets), None
+        _check_resolution(frame, targets, y)
     try:
         train, test = split_indices(frame.rows, test_size, y if classes else None, rng)
     except ValueError as error:
@@ -192,6 +195,18 @@ def read_quantities(frame: Frame, targets: Sequence[str]) -> np.ndarray:
             raise frame.refusal(row, target, f"{values[row]} is too large for float32")
         columns.append(values)
     return np.stack(columns, axis=1)
+
+
+def _check_resolution(frame: Frame, targets: Sequence[str], y: np.ndarray) -> None:
+    """Refuse different quantities with fewer steps of float64 between them than train well."""
+    for name, values in zip(targets, y.T, strict=True):
+        spread, step = np.ptp(values), np.spacing(np.abs(values).max())
+        if spread >= _FEWEST_STEPS * step or len(set(map(Decimal, frame.texts(name)))) == 1:
+            continue
+        raise DataError(
+            f"{frame.path}, column {quote(name)}: the numbers, near {values[0]:.17g}, differ by "
+            "too little for float64. Subtract what they have in common."
+        )
 
 
 def _find_features(

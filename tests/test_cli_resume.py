@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import call, folder_of_its_own, metrics_of
+from command_line import call, folder_of_its_own, metrics_of, stop_after
 from reliability.crash import bits_of
 
 RUN = ["train", "--hidden", "16", "--epochs", "5", "--batch-size", "128", "--quiet"]
@@ -18,23 +18,6 @@ RUN = ["train", "--hidden", "16", "--epochs", "5", "--batch-size", "128", "--qui
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     yield from folder_of_its_own(tmp_path, monkeypatch)
-
-
-def stop_after(monkeypatch, steps, number=signal.SIGINT):
-    """Send a signal to this process after so many steps of training."""
-    from xbackprop.training.stepping import Stepper
-
-    original = Stepper.run
-
-    def run(self, x, y):
-        answer = original(self, x, y)
-        if self.steps == steps:
-            os.kill(os.getpid(), number)
-        return answer
-
-    monkeypatch.setattr(Stepper, "run", run)
-    # What a shell starts in the background ignores Ctrl-C, and so would the command.
-    return signal.signal(number, signal.default_int_handler)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")

@@ -4,13 +4,15 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import call, metrics_of
+from command_line import call, metrics_of, stop_after
 
 pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -112,6 +114,37 @@ def test_a_stopped_run_goes_on(capsys):
     code, _, err = call(capsys, "train", "--resume", "a", "--epochs", "30", "--quiet")
     assert (code, err) == (0, "")
     assert metrics_of(Path("a")) == metrics_of(Path("whole"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_middle_leaves_what_goes_on(capsys, monkeypatch, number, code):
+    people().to_csv("people.csv", index=False)
+    words = ["train", "people.csv", "--target", "income", "--batch-size", "16", *QUICK]
+    call(capsys, *words, "--out", "whole")
+    with monkeypatch.context() as patch:
+        before = stop_after(patch, 7, number)  # three updates an epoch
+        found, out, err = call(capsys, *words, "--out", "stopped")
+    signal.signal(number, before)
+    assert (found, out.count("\n"), err) == (code, 1, "")
+    assert "run folder stopped" in out
+    found, _, err = call(capsys, "train", "--resume", "stopped", "--quiet")
+    assert (found, err) == (0, "")
+    assert metrics_of(Path("stopped")) == metrics_of(Path("whole"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("out", [None, "new/run", "mine"])
+def test_a_run_that_cannot_say_that_it_begins_leaves_nothing(capsys, tmp_path, monkeypatch, out):
+    people().to_csv("people.csv", index=False)
+    Path("mine").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    words = ["train", "people.csv", "--target", "kind", *QUICK[:-1]]
+    with open("/dev/full", "w", encoding="utf-8") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        code = main([*words, *(["--out", out] if out else [])])
+    assert (code, capsys.readouterr().err.count("\n")) == (1, 1)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "feather", "arrow", "npz"])
@@ -411,6 +444,21 @@ def test_what_is_read_is_not_written_over(capsys, trained, tmp_path):
         call(capsys, "export", trained, "--out", f"{trained}/model.safetensors"), "a .onnx file"
     )
     assert (tmp_path / trained / "model.safetensors").read_bytes() == model
+
+
+@pytest.mark.parametrize("words", [("predict", "people.csv", "csv"), ("export", "py")])
+def test_a_place_that_is_none_is_named(capsys, trained, tmp_path, words):
+    command, *data, suffix = words
+    data += ["--format", "numpy"] * (command == "export")
+    (tmp_path / f"taken.{suffix}").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for out, problem in (
+        (f"no/p.{suffix}", f"--out no/p.{suffix}: no such folder: no. Create it first"),
+        (f"people.csv/p.{suffix}", f"--out people.csv/p.{suffix}: no such folder: people.csv"),
+        (f"taken.{suffix}", f"--out: taken.{suffix} is a folder. Expected a file"),
+    ):
+        one_line(call(capsys, command, trained, *data, "--out", out), problem)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_labels_of_any_letters(capsys):

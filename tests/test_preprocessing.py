@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 from pyarrow import feather
 
+from xbackprop.cli.scaling import measure_scaling
 from xbackprop.data import DataError
 from xbackprop.data.columns import load_columns
 from xbackprop.data.frames import read_frame
@@ -247,6 +248,44 @@ def test_cut_files_are_refused(tmp_path, suffix):
         path.write_bytes(whole[:size])
         with pytest.raises(DataError, match=r"damaged or cut short"):
             read_frame(path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather", ".arrow"])
+def test_damaged_texts_are_refused(tmp_path, suffix):
+    """Arrow reads any bytes; only its full validation finds that these are no texts."""
+    table = pyarrow.table({"x": ["needle", "b", "needle"]})
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path, compression="none", write_page_checksum=False)
+    else:
+        feather.write_feather(table, path, compression="uncompressed")
+    path.write_bytes(path.read_bytes().replace(b"needle", b"ne\xffdle"))
+    with pytest.raises(DataError, match=r"damaged or cut short"):
+        read_frame(path)
+
+
+def test_numbers_that_float32_cannot_tell_apart_are_scaled_first(tmp_path):
+    steps = np.arange(40)
+    frame = pandas.DataFrame({"x": 1e9 + 0.01 * steps, "y": 1e9 + 0.01 * steps})
+    frame.to_parquet(tmp_path / "t.parquet")
+    split = load_columns(tmp_path / "t.parquet", target="y")
+    assert len(np.unique(split.x_train)) == len(split.x_train)
+    scaled = measure_scaling(split.y_train).apply(split.y_train)
+    np.testing.assert_allclose(scaled, split.x_train, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+@pytest.mark.parametrize(("count", "is_refused"), [(40, True), (2000, True), (1, False)])
+def test_quantities_that_float64_cannot_tell_apart_are_refused(tmp_path, suffix, count, is_refused):
+    steps = np.arange(2000)
+    frame = pandas.DataFrame({"x": steps, "y": 2**60 + steps % count})
+    path = tmp_path / f"t{suffix}"
+    frame.to_parquet(path) if suffix == ".parquet" else frame.to_csv(path, index=False)
+    if not is_refused:
+        load_columns(path, target="y", task="regression")
+        return
+    with pytest.raises(DataError, match=r"column 'y': the numbers, near 1.1529.*float64"):
+        load_columns(path, target="y", task="regression")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".feather", ".arrow"])

@@ -173,6 +173,29 @@ def test_partial_fit_of_numbers_takes_every_solver(xb_device: Device) -> None:
         compare(ours, peer)
 
 
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_epochs_go_on_after_lbfgs(
+    name: str, early_stopping: bool, solver: str, xb_device: Device
+) -> None:
+    """scikit-learn lacks the records of epochs there, and ends with an AttributeError."""
+    targets = {"MLPClassifier": LABELS["three"], "MLPRegressor": NUMBERS["one"]}[name]
+    models = both(name, **SMALL, solver="lbfgs", warm_start=True)
+    for model in models:
+        model.fit(X, targets).set_params(solver=solver, early_stopping=early_stopping)
+    ours, peer = models
+    peer.loss_curve_, peer._no_improvement_count = [], 0
+    peer.validation_scores_ = [] if early_stopping else None
+    peer.best_validation_score_ = -np.inf if early_stopping else None
+    peer.best_loss_ = None if early_stopping else np.inf
+    compare(ours.fit(X, targets), peer.fit(X, targets))
+    if not early_stopping:
+        for model in models:
+            model.partial_fit(X, targets)
+        compare(ours, peer)
+
+
 @pytest.mark.parametrize("form", [scipy.sparse.csr_array, scipy.sparse.csc_matrix])
 @pytest.mark.parametrize("options", ["defaults", "early stopping", "lbfgs"])
 def test_sparse_labels(form: Any, options: str, xb_device: Device) -> None:

@@ -12,7 +12,7 @@ from xbackprop import nn
 from xbackprop.backend.device import use_device
 from xbackprop.cli.errors import CommandError
 from xbackprop.cli.parser import LineParser, one_of
-from xbackprop.cli.run_folder import MODEL, writing
+from xbackprop.cli.run_folder import MODEL, check_place, writing
 
 FORMATS = {"onnx": ".onnx", "numpy": ".py"}
 
@@ -89,7 +89,8 @@ def run_export(options: ExportOptions) -> int:
     Raises
     ------
     CommandError
-        For a model that cannot be read or expressed, without the extra, and when the disk refuses.
+        For a model that cannot be read or expressed, a place that is none, without the extra, and
+        when the disk refuses.
     """
     from xbackprop.interop.numpy import save_numpy
     from xbackprop.interop.onnx import save_onnx
@@ -97,6 +98,8 @@ def run_export(options: ExportOptions) -> int:
 
     path = Path(options.model) / MODEL if Path(options.model).is_dir() else Path(options.model)
     out = path.with_suffix(FORMATS[options.format]) if options.out is None else Path(options.out)
+    if options.out is not None:
+        check_place(out)
     try:
         checkpoint = load(path, device="cpu")
     except CheckpointError as error:

@@ -11,7 +11,7 @@ from xbackprop.backend.device import use_device
 from xbackprop.cli.datasets import in_words_of_a_model
 from xbackprop.cli.devices import choose_device
 from xbackprop.cli.errors import CommandError
-from xbackprop.cli.run_folder import writing
+from xbackprop.cli.run_folder import check_place, writing
 from xbackprop.cli.trained import Trained, load_trained, read_table
 from xbackprop.cli.use_options import UseOptions
 from xbackprop.data import DataError
@@ -35,8 +35,11 @@ def run_predict(options: UseOptions) -> int:
     Raises
     ------
     CommandError
-        For a model or table that cannot be used, and a disk that refuses; nothing is half-written.
+        For a model, table or place that cannot be used, and a disk that refuses; nothing is
+        half-written.
     """
+    if options.out is not None:
+        check_place(Path(options.out))
     _refuse_to_overwrite(options)
     choice = choose_device(options.device)
     with use_device(choice.device):

@@ -69,6 +69,28 @@ def make_run_folder(out: str | None, data_name: str) -> Path:
     )
 
 
+def missing_folders(out: str | None) -> list[Path]:
+    """Return the folders that :func:`make_run_folder` will have to make, the inner ones first."""
+    folder = Path("runs") if out is None else Path(out)
+    return [place for place in (folder, *folder.parents) if not os.path.exists(place)]
+
+
+def take_back(folder: Path, made: Sequence[Path]) -> None:
+    """Remove the folder of a run that has not begun.
+
+    Parameters
+    ----------
+    folder : Path
+        Nothing but its configuration has been written.
+    made : sequence of Path
+        What was made for it, the inner ones first; only what is empty goes.
+    """
+    with contextlib.suppress(OSError):  # what went wrong first is what matters
+        (folder / CONFIG).unlink()
+        for place in made:
+            place.rmdir()
+
+
 def _make_numbered(parent: Path, name: str) -> Path:
     """Create the first folder that is not there; two runs that start at once get two."""
     parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +116,26 @@ def _check_writable(folder: Path) -> None:
     probe = folder / CONFIG
     probe.touch()
     probe.unlink()
+
+
+def check_place(path: Path) -> None:
+    """Find out before the work whether ``--out`` can name a file there.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    CommandError
+        When it is a folder, or its folder is not there.
+    """
+    if path.is_dir():
+        example = path / f"file{path.suffix}"
+        raise CommandError(f"--out: {path} is a folder. Expected a file, such as {example}")
+    if not path.parent.is_dir():
+        raise CommandError(f"--out {path}: no such folder: {path.parent}. Create it first")
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ from xbackprop.cli.run_folder import (
     RUN_FILES,
     MetricsFile,
     locked,
+    missing_folders,
+    take_back,
     writing,
 )
 from xbackprop.cli.samples import is_sample_due, sample_lines
@@ -85,11 +87,17 @@ def train(options: TrainOptions) -> int:
         stop = stack.enter_context(catch_signals())
         stack.enter_context(use_device(choice.device))
         if options.resume is None:
+            made = missing_folders(options.out)
             run = prepare_run(options, choice, split)
             stack.enter_context(locked(run.folder))
         else:
             run, remarks = resume_run(options, choice, split)
-        _say(run, *describe_run(run), *remarks)
+        try:
+            _say(run, *describe_run(run), *remarks)
+        except OSError:
+            if options.resume is None:
+                take_back(run.folder, made if options.out else [run.folder, *made])
+            raise
         try:
             outcome = _fit(run, stop)
             _save_model(run, outcome)

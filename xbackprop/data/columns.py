@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from xbackprop.data.splits import Split, split_indices
 from xbackprop.data.targets import ClassLabels, as_integer, check_class_sizes, classes_of_cells
 
 TASKS = ("classification", "regression")
+_FEWEST_STEPS = 1024  # so that rounding is within 0.05 % of the spread
 _MOST_CLASSES = 20  # whole numbers of more different values are a quantity, unless told otherwise
 
 
@@ -24,7 +26,7 @@ class TableSplit(Split):
     Parameters
     ----------
     x_train, y_train, x_test, y_test, classes, feature_names, name
-        As for :class:`xbackprop.data.Split`.
+        As for :class:`xbackprop.data.Split`; quantities are float64, not yet scaled.
     preprocessing : Preprocessing
         Learned from the training part.
     targets : tuple of str
@@ -98,6 +100,7 @@ def load_columns(
         check_class_sizes(frame.path, labels, locate)
     else:
         y, classes = read_quantities(frame, targets), None
+        _check_resolution(frame, targets, y)
     try:
         train, test = split_indices(frame.rows, test_size, y if classes else None, rng)
     except ValueError as error:
@@ -175,7 +178,10 @@ def codes_of_texts(frame: Frame, target: str, classes: Sequence[str | int]) -> n
 
 
 def read_quantities(frame: Frame, targets: Sequence[str]) -> np.ndarray:
-    """Read the target as float32 of shape (rows, targets); DataError names a cell without one."""
+    """Read the target as float64 of shape (rows, targets), in the range of float32.
+
+    Whoever scales it does so before it is rounded. DataError names a cell without a number.
+    """
     columns = []
     for target in targets:
         values = frame.numbers(target)
@@ -183,12 +189,24 @@ def read_quantities(frame: Frame, targets: Sequence[str]) -> np.ndarray:
             row = int(np.argmax(np.isnan(values)))
             raise frame.refusal(row, target, "expected a number; the cell is empty")
         with np.errstate(over="ignore"):
-            narrow = values.astype(np.float32)
-        if np.isinf(narrow).any():
-            row = int(np.argmax(np.isinf(narrow)))
+            is_far = np.isinf(values.astype(np.float32))
+        if is_far.any():
+            row = int(np.argmax(is_far))
             raise frame.refusal(row, target, f"{values[row]} is too large for float32")
-        columns.append(narrow)
+        columns.append(values)
     return np.stack(columns, axis=1)
+
+
+def _check_resolution(frame: Frame, targets: Sequence[str], y: np.ndarray) -> None:
+    """Refuse different quantities with fewer steps of float64 between them than train well."""
+    for name, values in zip(targets, y.T, strict=True):
+        spread, step = np.ptp(values), np.spacing(np.abs(values).max())
+        if spread >= _FEWEST_STEPS * step or len(set(map(Decimal, frame.texts(name)))) == 1:
+            continue
+        raise DataError(
+            f"{frame.path}, column {quote(name)}: the numbers, near {values[0]:.17g}, differ by "
+            "too little for float64. Subtract what they have in common."
+        )
 
 
 def _find_features(

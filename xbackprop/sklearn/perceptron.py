@@ -187,6 +187,8 @@ class Perceptron(BaseEstimator, ABC):
             if self.solver == "lbfgs":
                 self._fit_lbfgs(X, y, sample_weight, units, device)
             else:
+                if not hasattr(self, "loss_curve_"):  # L-BFGS has trained so far
+                    begin_records(self)
                 StochasticFit(self, units, device, incremental).run(X, y, sample_weight)
         if not all(np.isfinite(values).all() for values in (*self.coefs_, *self.intercepts_)):
             raise ValueError(

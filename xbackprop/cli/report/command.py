@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from xbackprop.cli.devices import choose_device
-from xbackprop.cli.errors import CommandError
 from xbackprop.cli.report.answers import judge
 from xbackprop.cli.report.document import page
 from xbackprop.cli.report.record import read_record
 from xbackprop.cli.report_options import ReportOptions
-from xbackprop.cli.run_folder import REPORT, write_whole
+from xbackprop.cli.run_folder import REPORT, check_place, write_whole
 
 
 def run_report(options: ReportOptions) -> int:
@@ -31,8 +30,7 @@ def run_report(options: ReportOptions) -> int:
     """
     record = read_record(Path(options.run))
     path = record.folder / REPORT if options.out is None else Path(options.out)
-    if path.is_dir():
-        raise CommandError(f"--out: {path} is a folder. Expected a file, such as report.html")
+    check_place(path)
     judged = judge(record, choose_device(options.device))
     write_whole(path, page(record, judged))
     if judged.why_not:

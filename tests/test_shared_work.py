@@ -154,7 +154,8 @@ def test_small_work_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_others_that_run", lambda: 0)
     monkeypatch.setattr(parts, "ThreadPoolExecutor", Pool)
     xb.set_num_threads(2)
-    results(*SHAPES[0])
+    results(8, 8, (7, 40, 40), 1)  # many tiles
+    results(128, 128, (2, 9, 9), 1)  # large products
     assert Pool.started == 0
 
 

@@ -24,7 +24,7 @@ def can_serve(
     return is_served and is_plain_float(data, grad, exp_avg, exp_avg_sq)
 
 
-@op.kernel("cpu", when=can_serve, smallest=0)
+@op.kernel("cpu", when=can_serve, smallest=4096)
 def adam_update(
     data: np.ndarray,
     grad: np.ndarray,
@@ -48,7 +48,7 @@ def adam_update(
     )  # fmt: skip
 
 
-@coupled_op.kernel("cpu", when=lambda *specs: is_plain_float(*specs[:4]), smallest=0)
+@coupled_op.kernel("cpu", when=lambda *specs: is_plain_float(*specs[:4]), smallest=4096)
 def coupled_adam_update(
     data: np.ndarray,
     grad: np.ndarray,

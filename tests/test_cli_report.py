@@ -220,7 +220,8 @@ def test_where_the_page_goes(capsys, tmp_path):
     code, _, err = call(capsys, "report", "run", "--out", "run")
     assert (code, err.count("\n")) == (2, 1)
     code, _, err = call(capsys, "report", "run", "--out", "nowhere/page.html")
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no such folder: nowhere" in err
 
 
 def test_names_are_escaped(capsys, tmp_path):

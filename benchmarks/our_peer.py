@@ -12,15 +12,12 @@ def trained(
     *,
     optimizer: str = "Adam",
     loss: str = "CrossEntropyLoss",
-    reuse: bool = False,
     shards: int = 0,
     **options: Any,
 ) -> Callable[[], Any]:
-    """Return a step as README writes it; with ``reuse_memory``, or a trainer's over shards."""
+    """Return a step as README writes it; or as a trainer does over shards."""
     import xbackprop as xb
 
-    if reuse:
-        xb.reuse_memory()
     network = make_network(xb)
     network.load_state_dict(weights)
     updates = getattr(xb.optim, optimizer)(network.parameters(), **options)

@@ -100,7 +100,6 @@ TRAINING = contest.Workload(
     title=f"W2: MLP 784-512-512-10, batch {BATCH}, cross-entropy, Adam",
     contestants={
         "xbackprop": ours,
-        "xbackprop, reuse_memory": lambda: ours(reuse=True),
         "PyTorch, default Adam": pytorch,
         "PyTorch, fused Adam": lambda: pytorch(fused=True),
         "PyTorch, compile": lambda: pytorch(compiled=True, fused=True),

@@ -70,8 +70,7 @@ TRAINING = contest.Workload(
     title=f"W3: convolutions 1-32-64 on 28x28 with pooling, batch {BATCH}, Adam",
     contestants={
         "xbackprop": ours,
-        "xbackprop, reuse_memory": lambda: ours(reuse=True),
-        "xbackprop, shards": lambda: ours(shards=contest.threads(), reuse=True),
+        "xbackprop, shards": lambda: ours(shards=contest.threads()),
         "PyTorch, default layout": pytorch,
         "PyTorch, channels-last": lambda: pytorch(channels_last=True),
         "PyTorch, compile": lambda: pytorch(compiled=True),

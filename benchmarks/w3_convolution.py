@@ -15,11 +15,8 @@ def samples():
     return rng.standard_normal(shape, np.float32), rng.standard_normal(shape, np.float32)
 
 
-def ours(reuse=False):
+def ours():
     import xbackprop as xb
-
-    if reuse:
-        xb.reuse_memory()
 
     x, grad_output = samples()
     layer = xb.nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
@@ -98,7 +95,6 @@ WORKLOAD = contest.Workload(
     title=f"W3: convolution 3x3, 64-64 on 32x32, batch {BATCH}, forward and backward",
     contestants={
         "xbackprop": ours,
-        "xbackprop, reuse_memory": lambda: ours(reuse=True),
         "PyTorch, default layout": pytorch,
         "PyTorch, channels-last": lambda: pytorch(channels_last=True),
         "JAX, jit": jax,

@@ -145,8 +145,7 @@ TRAINING = contest.Workload(
     title=f"W4: GPT, {LAYERS} layers, width {WIDTH}, {CONTEXT} tokens, batch {BATCH}, AdamW",
     contestants={
         "xbackprop": ours,
-        "xbackprop, reuse_memory": lambda: ours(reuse=True),
-        "xbackprop, shards": lambda: ours(shards=contest.threads(), reuse=True),
+        "xbackprop, shards": lambda: ours(shards=contest.threads()),
         "PyTorch, eager": pytorch,
         "PyTorch, compile": lambda: pytorch(compiled=True),
         "JAX, jit": lambda: jax_peer.trained(

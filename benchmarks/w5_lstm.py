@@ -89,7 +89,6 @@ TRAINING = contest.Workload(
     title=f"W5: LSTM, hidden {HIDDEN}, {STEPS} steps, batch {BATCH}, Adam",
     contestants={
         "xbackprop": ours,
-        "xbackprop, reuse_memory": lambda: ours(reuse=True),
         "PyTorch, eager": lambda: torch_peer.trained(
             torch_network, WEIGHTS, *samples(BATCH), lr=LR, fused=True
         ),

@@ -81,6 +81,24 @@ def test_arrays_of_two_devices_are_refused_with_the_call_to_make() -> None:
     assert xb.device_of(add(fake, np.float64(1))) == xb.device_of(fake)
 
 
+def test_a_kernel_is_given_no_arrays_of_two_devices() -> None:
+    """Not in the second call either, which asks for no more than it has to."""
+
+    @op
+    def first_of(x: Any, y: Any) -> Any:
+        return x + y
+
+    @first_of.kernel("cpu")
+    def take_first(x: Any, y: Any) -> Any:
+        return x
+
+    host = np.ones(3)
+    for _ in range(2):
+        assert first_of(host, host) is host
+    with pytest.raises(ValueError, match="argument 1 is on fake"):
+        first_of(host, xb.to_device(host, "fake"))
+
+
 def test_an_op_without_arrays_takes_a_device(xb_device: Device) -> None:
     @op
     def draw(size: int, *, device: Any = None) -> Any:

@@ -10,6 +10,7 @@ from test_layers import evaluate
 import xbackprop as xb
 from xbackprop.kernels.loops import HAS_NUMBA
 from xbackprop.nn import containers, remade
+from xbackprop.nn.fusion import PairedSaved
 
 pytestmark = pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed (extra fast)")
 nn = xb.nn
@@ -122,7 +123,7 @@ def test_the_layers_run_where_anything_is_out_of_the_ordinary() -> None:
 
 
 def pairs_of_any(saved: Any) -> int:
-    return pairs(saved) if type(saved.content) is remade.RemadeChain else 0
+    return pairs(saved) if type(saved.content) is PairedSaved else 0
 
 
 def test_whoever_looks_inside_sees_the_layers() -> None:

@@ -4,6 +4,7 @@ The numbers are those of the two layers. Whatever is out of the ordinary (an obs
 class, an input that a layer would refuse) goes through the layers themselves.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -187,12 +188,13 @@ def forward_in_pairs(layers: tuple[Module, ...], x: Any) -> tuple[Any, PairedSav
 def backward_in_pairs(
     layers: tuple[Module, ...], grad_output: Any, saved: PairedSaved, input_grad: bool
 ) -> Any:
-    """Pass a gradient back through what :func:`forward_in_pairs` ran; empties ``saved``."""
+    """Pass a gradient back through layers that may have run in pairs; empties ``saved``."""
     for position in range(len(layers) - 1, -1, -1):
         layer, layer_saved = layers[position], saved.pop()
         is_wanted = input_grad or position > 0
-        if layer_saved.__class__ is FusedSaved:
-            grad_output = backward_pair(layer, grad_output, layer_saved, is_wanted)
+        backward = BACKWARDS.get(layer_saved.__class__)
+        if backward is not None:
+            grad_output = backward(layer, grad_output, layer_saved, is_wanted)
         elif layer_saved is not IN_PAIR:
             grad_output = layer.backward(grad_output, layer_saved, input_grad=is_wanted)
     return grad_output
@@ -216,3 +218,7 @@ def backward_pair(
     if grad_bias is not None:
         bias.accumulate(grad_bias)
     return accumulate_gradients(weight, None, grad, (saved.x, saved.weight), input_grad)
+
+
+# How to go back through a pair, by the class of what its Linear saved for both.
+BACKWARDS: dict[type, Callable[..., Array | None]] = {FusedSaved: backward_pair}

@@ -13,7 +13,7 @@ from xbackprop.backend.array_module import Array
 from xbackprop.dispatch import ArraySpec, may_replace_ops, op
 from xbackprop.module import Module, current_frame
 from xbackprop.nn.activations.gates import GELU, gelu_tanh_backward, gelu_tanh_forward
-from xbackprop.nn.fusion import IN_PAIR, is_replaced
+from xbackprop.nn.fusion import BACKWARDS, IN_PAIR, PairedSaved, is_replaced
 from xbackprop.nn.linear import Linear, accumulate_gradients, linear_backward, linear_forward
 
 SMALLEST = 4096  # elements of GELU's input, below which there is nothing to gain
@@ -107,10 +107,6 @@ class RemadeSaved(tuple[Any, ...]):
     """What a GELU and its Linear saved, in the Linear's place; GELU's has ``IN_PAIR``."""
 
 
-class RemadeChain(list[Any]):
-    """What layers saved, some of them in pairs."""
-
-
 def may_remake(layers: tuple[Module, ...]) -> bool:
     """Tell whether there is a GELU by tanh before a Linear, and nothing watches their ops."""
     followers = layers[1:]
@@ -128,7 +124,7 @@ def _is_pair(activation: Module, linear: Module) -> bool:
     )
 
 
-def forward_remade(layers: tuple[Module, ...], x: Any) -> tuple[Any, RemadeChain]:
+def forward_remade(layers: tuple[Module, ...], x: Any) -> tuple[Any, PairedSaved]:
     """Pass ``x`` through layers, a GELU and the Linear after it at once where a kernel serves both.
 
     Parameters
@@ -142,10 +138,10 @@ def forward_remade(layers: tuple[Module, ...], x: Any) -> tuple[Any, RemadeChain
     -------
     output : array or structure of arrays
         What the last one gives.
-    saved : RemadeChain
+    saved : PairedSaved
         What each saved; of a pair the second for both, beside ``IN_PAIR``.
     """
-    saved = RemadeChain()
+    saved = PairedSaved()
     while len(saved) < len(layers):
         layer, *others = layers[len(saved) :]
         if others and _is_pair(layer, others[0]) and _is_served(x, others[0]):
@@ -178,19 +174,12 @@ def _forward_pair(x: Array, linear: Any) -> tuple[Array, RemadeSaved | None]:
     return output, None if current_frame().inference else RemadeSaved(saved)
 
 
-def backward_remade(
-    layers: tuple[Module, ...], grad_output: Any, saved: RemadeChain, input_grad: bool
-) -> Any:
-    """Pass a gradient back through what :func:`forward_remade` ran; empties ``saved``."""
-    for position in range(len(layers) - 1, -1, -1):
-        layer: Any = layers[position]
-        layer_saved = saved.pop()
-        is_wanted = input_grad or position > 0
-        if layer_saved.__class__ is RemadeSaved:
-            grad_output = accumulate_gradients(
-                layer.weight, layer.bias, grad_output, layer_saved, is_wanted,
-                gelu_tanh_linear_backward,
-            )  # fmt: skip
-        elif layer_saved is not IN_PAIR:
-            grad_output = layer.backward(grad_output, layer_saved, input_grad=is_wanted)
-    return grad_output
+def _backward_pair(
+    linear: Any, grad_output: Array, saved: RemadeSaved, input_grad: bool
+) -> Array | None:
+    return accumulate_gradients(
+        linear.weight, linear.bias, grad_output, saved, input_grad, gelu_tanh_linear_backward
+    )
+
+
+BACKWARDS[RemadeSaved] = _backward_pair

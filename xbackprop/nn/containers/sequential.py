@@ -8,13 +8,7 @@ from xbackprop.initializers import RandomSource
 from xbackprop.module import Module, current_frame
 from xbackprop.nn.containers.sequence import ModuleSequence, has_parameters
 from xbackprop.nn.fusion import PairedSaved, backward_in_pairs, forward_in_pairs, may_fuse
-from xbackprop.nn.remade import (
-    SMALLEST_INPUT,
-    RemadeChain,
-    backward_remade,
-    forward_remade,
-    may_remake,
-)
+from xbackprop.nn.remade import SMALLEST_INPUT, forward_remade, may_remake
 
 
 class Sequential(ModuleSequence):
@@ -156,8 +150,6 @@ def backward_through(
         saved = type(saved)(saved)
     if saved.__class__ is PairedSaved:
         return backward_in_pairs(layers, grad_output, saved, input_grad)
-    if saved.__class__ is RemadeChain:
-        return backward_remade(layers, grad_output, saved, input_grad)
     # pop lets go of each layer's activations as soon as its backward has used them.
     for layer in layers[:0:-1]:
         grad_output = layer.backward(grad_output, saved.pop())

@@ -5,14 +5,16 @@ from typing import Any
 
 from xbackprop.backend.array_module import Array
 from xbackprop.dispatch import ArraySpec, op
-from xbackprop.nn.activations.rectifiers import relu_backward, relu_forward
+from xbackprop.nn.activations.rectifiers import ReLU, relu_backward, relu_forward
 from xbackprop.nn.activations.smooth import (
+    Sigmoid,
+    Tanh,
     sigmoid_backward,
     sigmoid_forward,
     tanh_backward,
     tanh_forward,
 )
-from xbackprop.nn.linear import linear_backward, linear_forward
+from xbackprop.nn.linear import Identity, linear_backward, linear_forward
 from xbackprop.nn.losses.canonical import canonical_loss_backward, canonical_loss_forward
 from xbackprop.nn.losses.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from xbackprop.nn.losses.squared import (
@@ -28,6 +30,7 @@ ACTIVATIONS: dict[str, Any] = {
     "tanh": (tanh_forward, tanh_backward),
     "sigmoid": (sigmoid_forward, sigmoid_backward),
 }
+NAMES = {Identity: "identity", ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
 LOSSES: dict[str, Any] = {
     "half_squared_error": (half_squared_error_forward, half_squared_error_backward),
     "mse_loss": (mse_loss_forward, mse_loss_backward),

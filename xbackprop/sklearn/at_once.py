@@ -6,16 +6,14 @@ import numpy as np
 
 from xbackprop.backend.array_module import Array
 from xbackprop.dispatch import may_replace_ops
-from xbackprop.nn import Identity, ReLU, Sequential, Sigmoid, Tanh
-from xbackprop.nn.perceptron import canonical_gradients
+from xbackprop.nn import Sequential
+from xbackprop.nn.perceptron import NAMES, canonical_gradients
 from xbackprop.nn.perceptron_epoch import perceptron_epoch
 from xbackprop.optim import Optimizer
 from xbackprop.optim.flat import FlatGroup
 from xbackprop.sklearn.network import linear_layers, weights_and_biases
 from xbackprop.sklearn.optimizers import EpsilonHatAdam
 from xbackprop.sklearn.rows import TrainingRows
-
-_NAMES = {Identity: "identity", ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
 
 
 class WholePerceptron:
@@ -39,7 +37,7 @@ class WholePerceptron:
         self._is_possible = may_replace_ops() and all(place is not None for place in places)
         layers = linear_layers(network)
         self._units = (layers[0].in_features, *(layer.out_features for layer in layers))
-        hidden = [_NAMES[type(layer)] for layer in list(network)[1::2]]
+        hidden = [NAMES[type(layer)] for layer in list(network)[1::2]]
         self._activations = (*hidden, "identity")
         self._output_activation = output_activation
         self._arguments = (

@@ -11,19 +11,14 @@ from xbackprop.module import Parameter, current_frame, is_collecting
 from xbackprop.nn import (
     CrossEntropyLoss,
     HalfSquaredError,
-    Identity,
     Linear,
     Module,
     MSELoss,
-    ReLU,
     Sequential,
-    Sigmoid,
-    Tanh,
 )
 from xbackprop.nn.fusion import is_replaced
-from xbackprop.nn.perceptron import perceptron_gradients
+from xbackprop.nn.perceptron import NAMES, perceptron_gradients
 
-_ACTIVATIONS = {Identity: "identity", ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
 _LOSSES = {
     HalfSquaredError: "half_squared_error",
     MSELoss: "mse_loss",
@@ -162,8 +157,8 @@ def _linear_maps(model: Module) -> list[tuple[Linear, str]]:
         if type(layer) is Linear and layer.bias is not None:
             layers.append((layer, "identity"))
             is_open = True
-        elif type(layer) in _ACTIVATIONS and is_open:
-            layers[-1] = layers[-1][0], _ACTIVATIONS[type(layer)]
+        elif type(layer) in NAMES and is_open:
+            layers[-1] = layers[-1][0], NAMES[type(layer)]
             is_open = False
         else:
             return []

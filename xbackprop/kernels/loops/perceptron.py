@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 
+from xbackprop.kernels.loops.columns import RELU, SIGMOID, TANH
 from xbackprop.kernels.loops.compiling import SUM, loop
-
-IDENTITY, RELU, TANH, SIGMOID = range(4)  # kinds of activations
 
 
 @loop()

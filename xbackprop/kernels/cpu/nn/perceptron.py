@@ -29,18 +29,15 @@ def can_serve(
     is_first: bool,
 ) -> bool:
     """Tell whether it is small, and plain arrays of one float dtype."""
-    arrays = (*weights, *biases, *grad_weights, *grad_biases)
-    sizes = (x.shape[-1], *map(len, biases))
     is_small = (
         len(weights) <= _MOST_LAYERS and x.shape[0] * sum(w.size for w in weights) <= _MOST_PRODUCTS
     )
     if not (is_small and _is_chain(x, weights, biases, grad_weights, grad_biases)):
         return False
-    specs = [ArraySpec(array.shape, array.dtype) for array in arrays]
     if loss == "cross_entropy":
         is_target = target.dtype == np.int64 and target.is_contiguous
-        return is_target and target.shape == x.shape[:1] and is_plain_float(x, *specs)
-    return target.shape == (x.shape[0], sizes[-1]) and is_plain_float(x, target, *specs)
+        return is_target and target.shape == x.shape[:1]
+    return target.shape == (x.shape[0], len(biases[-1])) and is_plain_float(x, target)
 
 
 def _is_chain(
@@ -50,14 +47,15 @@ def _is_chain(
     grad_weights: tuple[np.ndarray, ...],
     grad_biases: tuple[np.ndarray, ...],
 ) -> bool:
-    """Tell whether shapes fit one to the next, and all lies as the loops take it."""
+    """Tell whether shapes fit one to the next, and all are plain arrays of one float dtype."""
     sizes = (x.shape[-1], *map(len, biases))
     arrays = (*weights, *biases, *grad_weights, *grad_biases)
     return (
         len(x.shape) == 2
+        and is_plain_float(x)
         and all(w.shape == pair[::-1] for w, pair in zip(weights, pairwise(sizes), strict=True))
         and all(map(_are_alike, (*weights, *biases), (*grad_weights, *grad_biases)))
-        and all(array.flags.carray for array in arrays)
+        and all(a.dtype == x.dtype and a.flags.carray and a.size > 0 for a in arrays)
     )
 
 
@@ -67,8 +65,7 @@ def _are_alike(values: np.ndarray, grad: np.ndarray) -> bool:
 
 @functools.cache
 def _kinds(activations: tuple[str, ...]) -> np.ndarray:
-    loop = loops("perceptron")
-    return np.array([getattr(loop, name.upper()) for name in activations])
+    return np.array([kind_of(name) for name in activations])
 
 
 @op.kernel("cpu", when=can_serve)
@@ -120,11 +117,8 @@ def can_serve_canonical(
     output_activation: str,
 ) -> bool:
     """Tell whether it is a loss that has a loop, and plain arrays of one float dtype."""
-    arrays = (*weights, *biases, *grad_weights, *grad_biases)
     return (
         output_activation in OUTPUTS
-        and is_plain_float(x)
-        and all(array.dtype == x.dtype for array in arrays)
         and _is_chain(x, weights, biases, grad_weights, grad_biases)
         and activations[-1] == "identity"
         and target.shape == (x.shape[0], len(biases[-1]))
